@@ -11,6 +11,7 @@
 //! - `llm`: language models and the failover between them.
 //! - `storage`: a few shapes (key-value, archive), many named stores, one contract.
 //! - `xmpp`: connection, login, registration, and the payloads xmpp-parsers lacks.
-//! - `config`: `moltis.toml`; [`runtime`]: supervised tasks.
+//! - [`config`]: `moltis.toml`; [`runtime`]: supervised tasks.
 
+pub mod config;
 pub mod runtime;

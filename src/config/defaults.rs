@@ -1,0 +1,242 @@
+//! The value of every key that is not written. `moltis.toml.example` repeats them, and a test compares.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jid::BareJid;
+
+use super::{
+    Account, AutoJoin, Budget, Channels, Chat, Compaction, CompactionMode, Config, Failover,
+    Identity, Log, LogFormat, MentionMode, Metrics, Policy, Provider, ProviderKind, QueueMode,
+    Room, Server, Skills, StreamMode, UserOverride,
+};
+
+/// The provider that is always there, and its only model.
+pub(super) const OFFLINE: &str = "offline";
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("~/.local/share/moltis"),
+            log: Log::default(),
+            server: Server::default(),
+            metrics: Metrics::default(),
+            identity: Identity::default(),
+            chat: Chat::default(),
+            failover: Failover::default(),
+            budget: Budget::default(),
+            providers: BTreeMap::from([(OFFLINE.to_owned(), Provider::offline())]),
+            channels: Channels::default(),
+            skills: Skills::default(),
+            directory: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Pretty,
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            bind: "127.0.0.1".to_owned(),
+            port: 8080,
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            prometheus_endpoint: true,
+        }
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            name: "Moltis".to_owned(),
+            avatar: None,
+        }
+    }
+}
+
+impl Default for Chat {
+    fn default() -> Self {
+        Self {
+            model: "offline/offline".to_owned(),
+            system_prompt_file: PathBuf::from("prompts/system.md"),
+            message_queue_mode: QueueMode::Followup,
+            context_window: 0,
+            max_output_tokens: 4096,
+            temperature: None,
+            turn_timeout_secs: 300,
+            max_concurrent_turns: 32,
+            history_retention_days: 0,
+            compaction: Compaction::default(),
+        }
+    }
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self {
+            mode: CompactionMode::RecencyPreserving,
+            threshold_percent: 0.9,
+            protect_tail_min: 20,
+            summary_model: String::new(),
+        }
+    }
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            fallback_models: Vec::new(),
+            cooldown_secs: 60,
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            usd_per_day: 0.0,
+            usd_per_jid_per_day: 0.0,
+            tokens_per_jid_per_day: 0,
+            turns_per_jid_per_minute: 20,
+            turns_per_room_per_minute: 30,
+        }
+    }
+}
+
+impl Default for Skills {
+    fn default() -> Self {
+        Self {
+            search_paths: vec![PathBuf::from("prompts/skills")],
+            auto_load: Vec::new(),
+        }
+    }
+}
+
+impl Provider {
+    /// A provider of this kind and address with every other key at its default.
+    pub fn new(kind: ProviderKind, base_url: impl Into<String>) -> Self {
+        Self {
+            kind,
+            api_key: None,
+            base_url: base_url.into(),
+            models: Vec::new(),
+            idle_timeout_secs: 120,
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// Canned answers: no network, no key.
+    pub fn offline() -> Self {
+        Self {
+            models: vec![OFFLINE.to_owned()],
+            ..Self::new(ProviderKind::Offline, "")
+        }
+    }
+}
+
+impl Account {
+    /// An account with every other key at its default.
+    pub fn new(jid: BareJid) -> Self {
+        Self {
+            enabled: true,
+            jid,
+            password: None,
+            resource: "moltis".to_owned(),
+            server: None,
+            direct_tls: false,
+            tls_verify: true,
+            tls_ca_file: None,
+            auto_register: false,
+            registration_token: None,
+            component_secret: None,
+            rooms: Vec::new(),
+            nick: Identity::default().name,
+            auto_join_invites: AutoJoin::Allowlist,
+            dm_policy: Policy::Allowlist,
+            group_policy: Policy::Open,
+            mention_mode: MentionMode::Mention,
+            reply_counts_as_mention: true,
+            allowlist: Vec::new(),
+            group_allowlist: Vec::new(),
+            operators: Vec::new(),
+            pairing: true,
+            max_bot_rounds: 3,
+            text_chunk_limit: 4000,
+            media_max_mb: 20,
+            blocked_media_types: Vec::new(),
+            upload_long_replies_over: 0,
+            stream_mode: StreamMode::Correction,
+            stream_mode_set: false,
+            edit_throttle_ms: 2000,
+            stream_min_initial_chars: 30,
+            ack_reaction: String::new(),
+            chat_states: true,
+            chat_markers: true,
+            styling: true,
+            history_limit: 20,
+            model: String::new(),
+            model_provider: String::new(),
+            muc_rooms: BTreeMap::new(),
+            user_overrides: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            require_mention: None,
+            system_prompt: String::new(),
+            skills: Vec::new(),
+            users: None,
+            password: None,
+            model: String::new(),
+            model_provider: String::new(),
+        }
+    }
+}
+
+/// `<provider>/<model>` of two keys, of which the second may be empty.
+fn model_id(model: &str, provider: &str) -> Option<String> {
+    match (model, provider) {
+        ("", _) => None,
+        (model, "") => Some(model.to_owned()),
+        (model, provider) => Some(format!("{provider}/{model}")),
+    }
+}
+
+impl Account {
+    /// `<provider>/<model>`; `None`: `chat.model` counts.
+    pub fn model_id(&self) -> Option<String> {
+        model_id(&self.model, &self.model_provider)
+    }
+}
+
+impl Room {
+    /// `<provider>/<model>`; `None`: the account's counts.
+    pub fn model_id(&self) -> Option<String> {
+        model_id(&self.model, &self.model_provider)
+    }
+}
+
+impl UserOverride {
+    /// `<provider>/<model>`; `None`: the account's counts.
+    pub fn model_id(&self) -> Option<String> {
+        model_id(&self.model, &self.model_provider)
+    }
+}

@@ -1,0 +1,272 @@
+//! `moltis.toml`: see docs/configuration.md. Immutable once read; a reload replaces it whole.
+//!
+//! The way of a value: `sources` finds the file and lays the environment and the command line over it, `tree` keeps
+//! each value with where it came from, `section` takes keys out of a table by type and reports what is left, `read`
+//! names every key once. Defaults are in `defaults`, known providers in `presets`.
+
+mod defaults;
+mod environment;
+mod errors;
+mod given;
+mod interpolate;
+mod pattern;
+pub mod presets;
+mod read;
+mod reading;
+pub mod reload;
+mod section;
+mod setting;
+mod sources;
+mod tree;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use errors::{Errors, Problem, nearest};
+pub use pattern::host_and_port;
+pub use setting::{Setting, Shown};
+pub use sources::{Loaded, Sources};
+pub use tree::Origin;
+
+pub use secrecy::{ExposeSecret, SecretString};
+
+/// A glob over bare JIDs as written; see `gateway::admission` for what it admits.
+pub type Pattern = String;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub log: Log,
+    pub server: Server,
+    pub metrics: Metrics,
+    pub identity: Identity,
+    pub chat: Chat,
+    pub failover: Failover,
+    pub budget: Budget,
+    pub providers: BTreeMap<String, Provider>,
+    pub channels: Channels,
+    pub skills: Skills,
+    /// The directory of the file. Relative paths in the file have been joined to it.
+    pub directory: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Pretty,
+    Compact,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub bind: String,
+    /// 0: off.
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    pub prometheus_endpoint: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub name: String,
+    pub avatar: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chat {
+    /// `<provider>/<model>`, never empty after loading.
+    pub model: String,
+    pub system_prompt_file: PathBuf,
+    pub message_queue_mode: QueueMode,
+    /// Tokens; 0: what is known of the model.
+    pub context_window: u32,
+    pub max_output_tokens: u32,
+    pub temperature: Option<f64>,
+    pub turn_timeout_secs: u64,
+    pub max_concurrent_turns: usize,
+    pub history_retention_days: u32,
+    pub compaction: Compaction,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueMode {
+    #[default]
+    Followup,
+    Collect,
+    Interrupt,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compaction {
+    pub mode: CompactionMode,
+    pub threshold_percent: f64,
+    pub protect_tail_min: usize,
+    pub summary_model: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompactionMode {
+    Off,
+    Deterministic,
+    #[default]
+    RecencyPreserving,
+    LlmReplace,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failover {
+    pub fallback_models: Vec<String>,
+    pub cooldown_secs: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    pub usd_per_day: f64,
+    pub usd_per_jid_per_day: f64,
+    pub tokens_per_jid_per_day: u64,
+    pub turns_per_jid_per_minute: u32,
+    pub turns_per_room_per_minute: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    OpenAi,
+    Anthropic,
+    Offline,
+}
+
+/// With presets filled in: `kind` and `base_url` are always known here.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    pub kind: ProviderKind,
+    pub api_key: Option<SecretString>,
+    /// Without a trailing slash; empty for `offline`.
+    pub base_url: String,
+    /// Models that `/models` offers; empty: ask the provider.
+    pub models: Vec<String>,
+    pub idle_timeout_secs: u64,
+    pub headers: BTreeMap<String, SecretString>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Channels {
+    pub xmpp: BTreeMap<String, Account>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoJoin {
+    Always,
+    #[default]
+    Allowlist,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    Open,
+    #[default]
+    Allowlist,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MentionMode {
+    #[default]
+    Mention,
+    Always,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamMode {
+    #[default]
+    Correction,
+    Off,
+}
+
+/// One table `[channels.xmpp.<id>]`; keys as in docs/configuration.md.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub enabled: bool,
+    /// Bare, or the component's domain.
+    pub jid: jid::BareJid,
+    pub password: Option<SecretString>,
+    pub resource: String,
+    /// Host and port.
+    pub server: Option<(String, u16)>,
+    pub direct_tls: bool,
+    pub tls_verify: bool,
+    pub tls_ca_file: Option<PathBuf>,
+    pub auto_register: bool,
+    pub registration_token: Option<SecretString>,
+    pub component_secret: Option<SecretString>,
+    /// Bare room, and the nick where one is written.
+    pub rooms: Vec<(jid::BareJid, Option<String>)>,
+    pub nick: String,
+    pub auto_join_invites: AutoJoin,
+    pub dm_policy: Policy,
+    pub group_policy: Policy,
+    pub mention_mode: MentionMode,
+    pub reply_counts_as_mention: bool,
+    pub allowlist: Vec<Pattern>,
+    pub group_allowlist: Vec<Pattern>,
+    pub operators: Vec<Pattern>,
+    pub pairing: bool,
+    pub max_bot_rounds: u32,
+    pub text_chunk_limit: usize,
+    pub media_max_mb: u64,
+    pub blocked_media_types: Vec<String>,
+    pub upload_long_replies_over: usize,
+    pub stream_mode: StreamMode,
+    /// Whether `stream_mode` was written; in rooms streaming is on only then.
+    pub stream_mode_set: bool,
+    pub edit_throttle_ms: u64,
+    pub stream_min_initial_chars: usize,
+    pub ack_reaction: String,
+    pub chat_states: bool,
+    pub chat_markers: bool,
+    pub styling: bool,
+    pub history_limit: usize,
+    pub model: String,
+    pub model_provider: String,
+    pub muc_rooms: BTreeMap<jid::BareJid, Room>,
+    pub user_overrides: BTreeMap<jid::BareJid, UserOverride>,
+}
+
+/// `[channels.xmpp.<id>.muc_rooms."room@host"]`.
+#[derive(Clone, Debug)]
+pub struct Room {
+    pub enabled: bool,
+    /// `None`: the account's `mention_mode` decides.
+    pub require_mention: Option<bool>,
+    pub system_prompt: String,
+    pub skills: Vec<String>,
+    /// Real JIDs; `None`: everyone in the room.
+    pub users: Option<Vec<Pattern>>,
+    pub password: Option<SecretString>,
+    pub model: String,
+    pub model_provider: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct UserOverride {
+    pub model: String,
+    pub model_provider: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Skills {
+    pub search_paths: Vec<PathBuf>,
+    pub auto_load: Vec<String>,
+}
