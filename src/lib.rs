@@ -10,8 +10,9 @@
 //! - `gateway`: accounts and rooms, admission, commands, conversations, replies.
 //! - `llm`: language models and the failover between them.
 //! - `storage`: a few shapes (key-value, archive), many named stores, one contract.
-//! - `xmpp`: connection, login, registration, and the payloads xmpp-parsers lacks.
+//! - [`xmpp`]: connection, login, registration, and the payloads xmpp-parsers lacks.
 //! - [`config`]: `moltis.toml`; [`runtime`]: supervised tasks.
 
 pub mod config;
 pub mod runtime;
+pub mod xmpp;

@@ -1,0 +1,40 @@
+//! Namespaces: those of xmpp-parsers, and those it lacks.
+
+pub use xmpp_parsers::ns::*;
+
+/// XEP-0012.
+pub const LAST: &str = "jabber:iq:last";
+/// XEP-0050.
+pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
+/// XEP-0249.
+pub const CONFERENCE: &str = "jabber:x:conference";
+/// XEP-0334.
+pub const HINTS: &str = "urn:xmpp:hints";
+/// XEP-0359 as it is announced and used.
+pub const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// XEP-0372.
+pub const REFERENCE: &str = "urn:xmpp:reference:0";
+/// XEP-0393.
+pub const STYLING: &str = "urn:xmpp:styling:0";
+/// XEP-0422, in the older form of retractions and moderation.
+pub const FASTEN: &str = "urn:xmpp:fasten:0";
+/// XEP-0424, and its older version.
+pub const RETRACT: &str = "urn:xmpp:message-retract:1";
+pub const RETRACT_0: &str = "urn:xmpp:message-retract:0";
+/// XEP-0425, and its older version.
+pub const MODERATE: &str = "urn:xmpp:message-moderate:1";
+pub const MODERATE_0: &str = "urn:xmpp:message-moderate:0";
+/// XEP-0428.
+pub const FALLBACK: &str = "urn:xmpp:fallback:0";
+/// XEP-0446.
+pub const FILE_METADATA: &str = "urn:xmpp:file:metadata:0";
+/// XEP-0447.
+pub const FILE_SHARING: &str = "urn:xmpp:sfs:0";
+/// XEP-0103, as used by XEP-0447.
+pub const URL_DATA: &str = "http://jabber.org/protocol/url-data";
+/// XEP-0461.
+pub const REPLY: &str = "urn:xmpp:reply:0";
+/// OMEMO 0.8, XEP-0384.
+pub const OMEMO: &str = "urn:xmpp:omemo:2";
+/// XEP-0045, owners' use cases.
+pub const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
