@@ -9,10 +9,11 @@
 //! - `http`: status, health and metrics.
 //! - `gateway`: accounts and rooms, admission, commands, conversations, replies.
 //! - `llm`: language models and the failover between them.
-//! - `storage`: a few shapes (key-value, archive), many named stores, one contract.
+//! - [`storage`]: a few shapes (key-value, archive), many named stores, one contract.
 //! - [`xmpp`]: connection, login, registration, and the payloads xmpp-parsers lacks.
 //! - [`config`]: `moltis.toml`; [`runtime`]: supervised tasks.
 
 pub mod config;
 pub mod runtime;
+pub mod storage;
 pub mod xmpp;
