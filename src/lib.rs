@@ -8,12 +8,13 @@
 //! - `app`: builds every part and hands it to the supervisor; the only code that knows them all.
 //! - `http`: status, health and metrics.
 //! - `gateway`: accounts and rooms, admission, commands, conversations, replies.
-//! - `llm`: language models and the failover between them.
+//! - [`llm`]: language models and the failover between them.
 //! - [`storage`]: a few shapes (key-value, archive), many named stores, one contract.
 //! - [`xmpp`]: connection, login, registration, and the payloads xmpp-parsers lacks.
 //! - [`config`]: `moltis.toml`; [`runtime`]: supervised tasks.
 
 pub mod config;
+pub mod llm;
 pub mod runtime;
 pub mod storage;
 pub mod xmpp;
