@@ -1,0 +1,225 @@
+//! Reading the configuration again: by the file's watch, SIGHUP, `moltis reload` and `/reload`. What does not validate
+//! changes nothing and says why; what does is compared key by key.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+use super::logging::Logging;
+use crate::config::reload::{Changes, compare};
+use crate::config::{self, Config, Loaded, Sources};
+use crate::gateway::accounts::Accounts;
+use crate::gateway::prompt::Prompts;
+use crate::llm::Models;
+use crate::runtime::{Phase, Supervisor};
+
+/// A handle; clones share what is in force.
+#[derive(Clone)]
+pub(super) struct Reloader(Arc<Inner>);
+
+struct Inner {
+    supervisor: Supervisor,
+    sources: Sources,
+    /// What is in force; locked while a reload is under way, so that two do not mix.
+    loaded: tokio::sync::Mutex<Loaded>,
+    live: watch::Sender<Arc<Config>>,
+    models: watch::Sender<Models>,
+    logging: Logging,
+    accounts: OnceLock<Accounts>,
+    error: Mutex<String>,
+    file: Option<std::path::PathBuf>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        supervisor: Supervisor,
+        loaded: Loaded,
+        sources: Sources,
+        live: watch::Sender<Arc<Config>>,
+        models: watch::Sender<Models>,
+        logging: Logging,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            supervisor,
+            sources,
+            file: loaded.file.clone(),
+            loaded: tokio::sync::Mutex::new(loaded),
+            live,
+            models,
+            logging,
+            accounts: OnceLock::new(),
+            error: Mutex::default(),
+        }))
+    }
+
+    /// From here on a reload reaches the accounts.
+    pub(super) fn serve(&self, accounts: Accounts) {
+        self.0.accounts.set(accounts).ok(); // It is called once.
+    }
+
+    /// Why the configuration on disk is not in force; empty where it is.
+    pub(super) fn error(&self) -> String {
+        self.0
+            .error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads and applies: a line for each key that differs, or why nothing was changed. In a task of its own: whoever asks may
+    /// be ended by what the reload does, as is `/reload` in a chat when its account reconnects, and must not take it along.
+    pub(super) async fn reload(&self) -> Result<Vec<String>, String> {
+        let (reply, outcome) = oneshot::channel();
+        let reloader = self.clone();
+        self.0
+            .supervisor
+            .spawn(Phase::Listeners, "reload", |stop| async move {
+                let reloading = std::pin::pin!(reloader.reload_here());
+                if let Some(outcome) = stop.run_until_cancelled(reloading).await {
+                    reply.send(outcome).ok(); // Nobody waits for it any more.
+                }
+                Ok(())
+            });
+        let stopping = || Err("The process is stopping".to_owned());
+        outcome.await.unwrap_or_else(|_dropped| stopping())
+    }
+
+    async fn reload_here(&self) -> Result<Vec<String>, String> {
+        let outcome = self.try_reload().await.map_err(|err| format!("{err:#}"));
+        let mut error = self.0.error.lock().unwrap_or_else(PoisonError::into_inner);
+        match &outcome {
+            Ok(changes) => {
+                error.clear();
+                for change in changes {
+                    info!("Configuration: {change}");
+                }
+            }
+            Err(reason) => {
+                warn!("The configuration was not changed: {reason}");
+                error.clone_from(reason);
+            }
+        }
+        outcome
+    }
+
+    async fn try_reload(&self) -> Result<Vec<String>> {
+        let inner = &self.0;
+        let mut loaded = inner.loaded.lock().await;
+        let sources = inner.sources.clone();
+        let mut new = tokio::task::spawn_blocking(move || Config::load(&sources))
+            .await
+            .context("Reading the configuration failed")??;
+        let changes = compare(&loaded, &new);
+        keep_until_restart(&loaded.config, &mut new.config);
+        // Prompts are read again even where no key has changed.
+        Prompts::load(&new.config)?;
+        let models = concerns_models(&changes)
+            .then(|| Models::from_config(&new.config))
+            .transpose()?;
+        inner.logging.set_level(&new.config.log.level)?;
+        if let Some(models) = models {
+            inner.models.send_replace(models);
+        }
+        inner.live.send_replace(Arc::new(new.config.clone()));
+        if let Some(accounts) = inner.accounts.get() {
+            accounts
+                .apply(&loaded.config, &new.config, &changes.reconnect)
+                .await;
+        }
+        *loaded = new;
+        Ok(changes.list.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// What is set up once stays as it was.
+fn keep_until_restart(old: &Config, new: &mut Config) {
+    new.data_dir.clone_from(&old.data_dir);
+    new.log.format = old.log.format;
+    new.server.clone_from(&old.server);
+}
+
+/// Whether the models are other ones; their cooldowns then start anew.
+fn concerns_models(changes: &Changes) -> bool {
+    changes.list.iter().any(|change| {
+        change.key.starts_with("providers.")
+            || change.key.starts_with("failover.")
+            || change.key == "chat.model"
+    })
+}
+
+/// Watches the file and SIGHUP.
+pub(super) fn watch(supervisor: &Supervisor, reloader: &Reloader) -> Result<()> {
+    let mut hangups = signal(SignalKind::hangup()).context("Failed to listen for SIGHUP")?;
+    let on_hangup = reloader.clone();
+    supervisor.spawn(Phase::Listeners, "reload/SIGHUP", |stop| async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = hangups.recv() => drop(on_hangup.reload().await), // It is in the log.
+            }
+        }
+    });
+    let Some(file) = &reloader.0.file else {
+        return Ok(());
+    };
+    let changed = match config::watch::watch(file) {
+        Ok(changed) => changed,
+        Err(err) => {
+            // Some file systems cannot be watched; SIGHUP and `moltis reload` still work.
+            warn!("The configuration is not watched: {err:#}");
+            return Ok(());
+        }
+    };
+    let on_change = reloader.clone();
+    supervisor.spawn(Phase::Listeners, "reload/watch", |stop| async move {
+        let mut changed = std::pin::pin!(changed);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                change = changed.next() => match change {
+                    Some(()) => drop(on_change.reload().await), // It is in the log.
+                    None => return Ok(()),
+                },
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_goes_on_when_whoever_asked_for_it_is_ended_by_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("moltis.toml");
+        let write = |seconds: u32| {
+            std::fs::write(&file, format!("[chat]\nturn_timeout_secs = {seconds}\n")).unwrap();
+        };
+        let sources = Sources {
+            file: Some(file.clone()),
+            environment: [("HOME".to_owned(), "/nonexistent".to_owned())].into(),
+            ..Sources::default()
+        };
+        write(1);
+        let loaded = Config::load(&sources).unwrap();
+        let (live, mut seen) = watch::channel(Arc::new(loaded.config.clone()));
+        let (models, _models) = watch::channel(Models::from_config(&loaded.config).unwrap());
+        let logging = Logging::silent();
+        let supervisor = Supervisor::new();
+        let reloader = Reloader::new(supervisor.clone(), loaded, sources, live, models, logging);
+        write(2);
+        let mut asking = Box::pin(reloader.reload());
+        assert!(futures::poll!(&mut asking).is_pending());
+        drop(asking);
+        seen.wait_for(|config| config.chat.turn_timeout_secs == 2)
+            .await
+            .unwrap();
+        supervisor.shut_down().await;
+    }
+}
