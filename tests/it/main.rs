@@ -1,0 +1,7 @@
+//! The tests that see moltis from outside: one binary, one file per area.
+#![cfg(test)]
+mod cli;
+mod commands;
+mod config;
+mod layers;
+mod pdf;
