@@ -1,0 +1,114 @@
+"""Fixtures: the server of a worker, and a fresh world for each test."""
+
+import asyncio
+import functools
+import inspect
+import logging
+import os
+import traceback
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from ejabberd import Ejabberd
+from hostile import HostileServer
+from models import Model
+from prosody import Prosody
+from scene import PASSWORD, USER, Scene
+from servers import Authority
+from world import World
+
+# slixmpp leaves tasks behind when it disconnects, and asyncio says so of each.
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+HERE = Path(__file__).parent
+# Seconds for one test; `@pytest.mark.limit` for those that need more.
+LIMIT = 60
+SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest_asyncio.fixture(scope="session", params=list(SERVERS))
+async def server(request, tmp_path_factory, authority):
+    """A running server: each test that asks for it runs on both."""
+    server = SERVERS[request.param](tmp_path_factory.mktemp(request.param) / "server", authority)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+@pytest_asyncio.fixture
+async def world(server, tmp_path):
+    world = World(server, tmp_path)
+    try:
+        yield await world.start()
+    finally:
+        await world.close()
+
+
+@pytest_asyncio.fixture
+async def scene(authority, tmp_path):
+    server = await HostileServer(authority.issue("hostile", ["localhost"]), USER, PASSWORD).start()
+    model = Model()
+    await model.start()
+    scene = Scene(server, model, tmp_path, authority)
+    try:
+        yield scene
+    finally:
+        await asyncio.to_thread(scene.bot.end)
+        await server.stop()
+        await model.stop()
+        assert server.fault is None, repr(server.fault)
+
+
+def pytest_collection_modifyitems(items):
+    """A test that takes too long is cancelled like any coroutine: a signal would leave its task in the loop of the session."""
+    for item in items:
+        if inspect.iscoroutinefunction(item.obj):
+            marker = item.get_closest_marker("limit")
+            item.obj = limited(item.obj, marker.args[0] if marker else LIMIT)
+
+
+def limited(test, seconds: float):
+    @functools.wraps(test)
+    async def run(*arguments, **named):
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await test(*arguments, **named)
+        except TimeoutError:
+            if limit.expired():
+                raise AssertionError(f"not done within {seconds} s") from None
+            raise
+    return run
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows our frames alone, what the bots logged and what the model was asked."""
+    report = (yield).get_result()
+    if report.failed and call.excinfo is not None:
+        frames = [frame for frame in traceback.extract_tb(call.excinfo.tb) if Path(frame.filename).parent == HERE]
+        error = traceback.format_exception_only(call.excinfo.value)
+        report.longrepr = "".join(traceback.format_list(frames) + error)
+    world = getattr(item, "funcargs", {}).get("world")
+    if report.when == "call" and report.failed and isinstance(world, World):
+        report.sections.append(("the bots and the model", world.report()))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Nothing is skipped: a skipped test is a failed run."""
+    if terminalreporter.stats.get("skipped") and not os.environ.get("PYTEST_XDIST_WORKER"):
+        terminalreporter.write_line("Tests were skipped; that counts as a failure.", red=True)
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

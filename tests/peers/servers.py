@@ -1,0 +1,152 @@
+"""The servers that the bot is tried on: what Prosody and ejabberd have in common here.
+
+Each runs as a child of the test process, on free loopback ports, with its own configuration and data in a
+temporary directory. Debian's policy denies service starts in a container, so nothing goes through init scripts.
+
+Two virtual hosts: `localhost` has everything; `open.localhost` lets anyone register (XEP-0077) and has no upload
+service, so that a component of a test can be one. Components connect with `COMPONENT_SECRET`.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+DOMAIN = "localhost"
+OPEN_DOMAIN = "open.localhost"
+ROOMS = "conference.localhost"
+COMPONENT_SECRET = "component-secret"
+UPLOAD_LIMIT = 5_000_000
+# How long something may take that should come at once; slow machines may need more.
+PATIENCE = float(os.environ.get("PEERS_PATIENCE", "15"))
+# Prosody takes only the components that its configuration names: one for each test that is one.
+COMPONENT_HOSTS = [f"bots{number}.localhost" for number in range(20)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 30) -> None:
+    """Returns once something listens; fails at once when the process has ended."""
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            except OSError:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{process.args[0]} ended with {process.returncode}") from None
+                await asyncio.sleep(0.05)
+
+
+class Authority:
+    """A certificate authority of this run; `tls_ca_file` of the bot is its root."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.root = directory / "root.pem"
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                      "-days", "2", "-subj", "/CN=Root of this test run", "-keyout", "root.key", "-out", "root.pem")
+
+    def issue(self, name: str, hosts: list[str]) -> tuple[Path, Path]:
+        """A certificate for `hosts`, and its key."""
+        alternatives = ",".join(f"DNS:{host}" for host in hosts)
+        (self.directory / f"{name}.ext").write_text(
+            f"subjectAltName={alternatives}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                      "-subj", f"/CN={hosts[0]}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "root.pem", "-CAkey", "root.key",
+                      "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
+        return self.directory / f"{name}.pem", self.directory / f"{name}.key"
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=self.directory, check=True, capture_output=True)
+
+
+class Server:
+    """One server process. Subclasses write its configuration and know its tools."""
+
+    name: str
+    program: str
+    # What differs between the servers and tests must know.
+    occupant_ids: bool
+
+    def __init__(self, directory: Path, authority: Authority):
+        self.directory = directory
+        self.authority = authority
+        self.process: subprocess.Popen | None = None
+        self.c2s_port = free_port()
+        self.tls_port = free_port()
+        self.component_port = free_port()
+        self.http_port = free_port()
+        self.component_hosts = iter(COMPONENT_HOSTS)
+        self._numbers = itertools.count(1)
+        directory.mkdir(parents=True)
+        hosts = [DOMAIN, OPEN_DOMAIN, ROOMS, "upload.localhost"]
+        self.certificate, self.key = authority.issue(self.name, hosts)
+        # ejabberd wants both in one file; Prosody does not mind.
+        self.bundle = directory / "bundle.pem"
+        self.bundle.write_bytes(self.certificate.read_bytes() + self.key.read_bytes())
+        self.configure()
+
+    def configure(self) -> None:
+        raise NotImplementedError
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """What to run, and its additional environment."""
+        raise NotImplementedError
+
+    @staticmethod
+    def version() -> str:
+        raise NotImplementedError
+
+    async def add_user(self, user: str, password: str, domain: str = DOMAIN) -> None:
+        raise NotImplementedError
+
+    async def announce_to(self, user: str, watcher: str, domain: str = DOMAIN) -> None:
+        """Puts `watcher` on the roster of `user`, who is offline, with a subscription to its presence."""
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        if shutil.which(self.program) is None:
+            raise RuntimeError(f"{self.program} is not installed: tests/peers/run installs it")
+        command, environment = self.command()
+        with (self.directory / "output.log").open("ab") as output:
+            self.process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=self.directory,
+                                            stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        for port in (self.c2s_port, self.component_port, self.http_port):
+            await wait_for_port(port, self.process)
+
+    async def stop(self, number: int = signal.SIGTERM) -> None:
+        process, self.process = self.process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(number)
+        try:
+            await asyncio.to_thread(process.wait, 15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+    async def kill(self) -> None:
+        await self.stop(signal.SIGKILL)
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    def unique(self, name: str) -> str:
+        """A local part that no other test uses."""
+        return f"{name}-{next(self._numbers)}"
+
+    def log(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log")))
