@@ -3,5 +3,6 @@
 mod cli;
 mod commands;
 mod config;
+mod documents;
 mod layers;
 mod pdf;
