@@ -1,9 +1,10 @@
 //! Answers every direct message with its own text, on the connection that moltis uses itself: it reconnects and resumes.
-//! `cargo run --example echo_bot -- bot@example.org password-file`.
+//! `cargo run --example echo_bot -- bot@example.org password-file [host:port]`.
 
 #![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
+use moltis::config::host_and_port;
 use moltis::xmpp::{Client, Event, Settings};
 use tokio_xmpp::Stanza;
 use xmpp_parsers::message::{Message, MessageType};
@@ -19,7 +20,14 @@ async fn main() -> Result<()> {
     let password =
         std::fs::read_to_string(&file).with_context(|| format!("Failed to read {file}"))?;
 
-    let mut client = Client::new(Settings::new(jid, password.trim_end().into()));
+    let mut settings = Settings::new(jid, password.trim_end().into());
+    // Without it, DNS says where the server is.
+    settings.server = arguments
+        .next()
+        .map(|text| host_and_port(&text))
+        .transpose()
+        .map_err(Error::msg)?;
+    let mut client = Client::new(settings);
     while let Some(event) = client.next().await {
         match event {
             Event::Online { jid, .. } => {

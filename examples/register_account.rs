@@ -1,9 +1,10 @@
 //! Connects as an account whose password moltis keeps, and makes the account first where there is none:
-//! `cargo run --example register_account -- bot@example.org [data directory]`.
+//! `cargo run --example register_account -- bot@example.org [data directory] [host:port]`.
 
 #![expect(clippy::print_stdout, reason = "an example talks to a terminal")]
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
+use moltis::config::host_and_port;
 use moltis::xmpp::register::{Options, auto_connect};
 use moltis::xmpp::{Event, Settings};
 
@@ -13,9 +14,16 @@ async fn main() -> Result<()> {
     let jid = arguments.next().context("Say which JID")?.parse()?;
     let data_dir = arguments.next().unwrap_or_else(|| "moltis-data".to_owned());
 
+    // The password comes from secrets.toml or is made up; the one here is not used.
+    let mut settings = Settings::new(jid, String::new().into());
+    // Without it, DNS says where the server is.
+    settings.server = arguments
+        .next()
+        .map(|text| host_and_port(&text))
+        .transpose()
+        .map_err(Error::msg)?;
     let options = Options {
-        // The password comes from secrets.toml or is made up; the one here is not used.
-        settings: Settings::new(jid, String::new().into()),
+        settings,
         token: None,
         data_dir: data_dir.into(),
     };

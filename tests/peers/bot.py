@@ -11,6 +11,7 @@ from pathlib import Path
 from servers import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLES = Path(os.environ.get("MOLTIS_EXAMPLES") or REPOSITORY / "target/debug/examples")
 BINARY = Path(os.environ.get("MOLTIS_BIN") or REPOSITORY / "target/debug/moltis")
 
 
@@ -46,6 +47,7 @@ class Bot:
     def __init__(self, directory: Path, config: dict, account: dict, *, environment: dict | None = None):
         self.directory, self.config, self.account = directory, config, account
         self.environment = environment or {}
+        self.binary = BINARY
         self.accounts: dict[str, dict] = {}  # further accounts, by id
         self.jid = account["jid"]
         self.full = f"{self.jid}/{account.get('resource', 'moltis')}"
@@ -75,14 +77,14 @@ class Bot:
     def launch(self) -> None:
         """Starts the process and returns at once."""
         self.write()
-        if not BINARY.exists():
-            raise RuntimeError(f"{BINARY} is missing: cargo build, or set MOLTIS_BIN")
+        if not self.binary.exists():
+            raise RuntimeError(f"{self.binary} is missing: cargo build, or set MOLTIS_BIN")
         # Now, because a new name of a file is a change that a watch is told of.
         self._other_name.parent.mkdir(exist_ok=True)
         self._other_name.unlink(missing_ok=True)
         os.link(self.config_path, self._other_name)
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen([str(BINARY), "run"], cwd=self.directory, env=self._environment(),
+            self.process = subprocess.Popen([str(self.binary), "run"], cwd=self.directory, env=self._environment(),
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _environment(self) -> dict[str, str]:
