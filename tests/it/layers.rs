@@ -1,5 +1,5 @@
 //! The order of the modules: each uses only what stands to its right in
-//! `cli → app → http → gateway → {llm, storage} → xmpp → {config, runtime}`.
+//! `cli → app → http → {gateway, server} → {llm, storage} → xmpp → {config, runtime}`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["app"],
     &["http"],
-    &["gateway"],
+    &["gateway", "server"],
     &["llm", "storage"],
     &["xmpp"],
     &["config", "runtime"],

@@ -1,0 +1,1 @@
+//! SASL for the server (RFC 4422): mechanisms as state machines without I/O.

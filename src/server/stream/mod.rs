@@ -1,0 +1,1 @@
+//! A client's stream: bytes, TLS, SASL, bind and stream management (RFC 6120, RFC 7395, XEP-0198).
