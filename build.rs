@@ -1,8 +1,6 @@
 //! Puts Converse.js into the binary where npm has installed it (`npm ci --prefix web`): what the page may ask for and
 //! nothing else, compressed as it is sent. Without it the table is empty, and the page loads the same version from its CDN.
 
-#![expect(clippy::print_stdout, reason = "cargo reads what it prints")]
-
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -21,8 +19,6 @@ const FILES: &[&str] = &[
     "emoji.json",
     "images/custom_emojis/converse.png",
     "images/custom_emojis/xmpp.png",
-    "sounds/msg_received.mp3",
-    "sounds/msg_received.ogg",
     "webfonts/baumans.ttf",
     "webfonts/muli.ttf",
 ];
