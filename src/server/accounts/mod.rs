@@ -4,7 +4,10 @@
 //! All accounts are in memory, some 400 bytes each: the router asks for every message to somebody who is offline, and
 //! strangers ask for names that do not exist. Writes go to the store first. One process owns the store.
 
+mod change;
 mod credentials;
+mod logins;
+mod password;
 mod throttle;
 mod tokens;
 
@@ -12,19 +15,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
 use jid::{BareJid, DomainPart, DomainRef, NodePart, NodeRef};
-use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
-use tracing::{error, info, warn};
+use tracing::error;
 
 pub use self::credentials::{Credentials, ITERATIONS};
 use self::credentials::{Record, parse};
 pub use self::throttle::Throttle;
 pub use self::tokens::{Attempt, Refusal, Token, Verified};
-use crate::runtime::Stop;
 use crate::storage::{self, Batch, KeyValue, Storage};
 
 /// Owner: the domain; key: the name.
@@ -34,10 +34,6 @@ const SECRETS: KeyValue = KeyValue("server_secrets");
 
 /// XMPP allows 1,023 bytes (RFC 7622, 3.3.1); nobody can tell such names apart.
 const LONGEST_NAME: usize = 128;
-const LONGEST_PASSWORD: usize = 1024;
-
-/// How often last logins are written. A crash forgets at most so much of them.
-const NOTE_EVERY: Duration = Duration::from_mins(1);
 
 /// Why an account could not be made or changed: a sentence for whoever asked.
 #[derive(Debug, thiserror::Error)]
@@ -234,199 +230,8 @@ impl Accounts {
         read_lock(&self.0.known).iter().map(summary).collect()
     }
 
-    /// Makes an account.
-    pub async fn create(&self, name: &NodeRef, password: SecretString) -> Result<(), Error> {
-        if name.len() > LONGEST_NAME {
-            return Err(Error::Name(name.as_str().chars().take(40).collect()));
-        }
-        if self.exists(name) {
-            return Err(Error::Exists(self.jid(name)));
-        }
-        let credentials = self.derive(password).await?;
-        let created = now();
-        let record = Record::new(created, None, &credentials).to_bytes();
-        let batch = Batch::new().put_new(ACCOUNTS, &self.0.domain, name, record);
-        match self.0.storage.commit(batch).await {
-            Ok(_) => {}
-            Err(storage::Error::Taken { .. }) if self.exists(name) => {
-                return Err(Error::Exists(self.jid(name)));
-            }
-            Err(storage::Error::Taken { .. }) => return Err(Error::Deleted(self.jid(name))),
-            Err(err) => return Err(err.into()),
-        }
-        let account = Account {
-            created,
-            disabled: None,
-            credentials: Arc::new(credentials),
-            last_login: Arc::default(),
-        };
-        write_lock(&self.0.known).insert(name.to_owned(), account);
-        self.tell(name, &Change::Created);
-        Ok(())
-    }
-
-    /// Changes the password; the tokens of all devices end with the old one.
-    pub async fn set_password(&self, name: &NodeRef, password: SecretString) -> Result<(), Error> {
-        if !self.exists(name) {
-            return Err(Error::Unknown(self.jid(name)));
-        }
-        let credentials = Arc::new(self.derive(password).await?);
-        let new = Arc::clone(&credentials);
-        let batch = self.without_tokens(name);
-        self.change(name, batch, move |account| account.credentials = new)
-            .await?;
-        self.tell(name, &Change::Password);
-        Ok(())
-    }
-
-    /// Nobody can log in to it; everything is kept.
-    pub async fn disable(&self, name: &NodeRef) -> Result<(), Error> {
-        let at = now();
-        let batch = self.without_tokens(name);
-        self.change(name, batch, |account| account.disabled = Some(at))
-            .await?;
-        self.tell(name, &Change::Disabled);
-        Ok(())
-    }
-
-    pub async fn enable(&self, name: &NodeRef) -> Result<(), Error> {
-        self.change(name, Batch::new(), |account| account.disabled = None)
-            .await?;
-        self.tell(name, &Change::Enabled);
-        Ok(())
-    }
-
-    /// Ends the account and what the features keep for it; its name is not given again.
-    pub async fn delete(&self, name: &NodeRef) -> Result<(), Error> {
-        let jid = self.jid(name);
-        let writing = self.0.writing.lock().await;
-        if !self.exists(name) {
-            return Err(Error::Unknown(jid));
-        }
-        let tombstone = Record::Deleted { at: now() }.to_bytes();
-        let batch = self
-            .without_tokens(name)
-            .delete(LAST_LOGINS, &self.0.domain, name)
-            .put(ACCOUNTS, &self.0.domain, name, tombstone);
-        let forget = lock(&self.0.forget).clone();
-        let batch = forget
-            .iter()
-            .fold(batch, |batch, forget| batch.and(forget(&jid)));
-        self.0.storage.commit(batch).await?;
-        write_lock(&self.0.known).remove(name);
-        drop(writing);
-        info!(%jid, "The account has been deleted");
-        self.tell(name, &Change::Deleted);
-        Ok(())
-    }
-
-    /// Notes a login, which is written within a minute.
-    pub fn logged_in(&self, name: &NodeRef) {
-        let at = now();
-        let before = self.with(name, |account| {
-            account.last_login.swap(at, Ordering::Relaxed)
-        });
-        if before.is_some_and(|before| before != at) {
-            lock(&self.0.logged_in).push(name.to_owned());
-        }
-    }
-
-    /// Writes the last logins, until `stop` and a last time then.
-    pub async fn keep(self, stop: Stop) -> anyhow::Result<()> {
-        loop {
-            let stopped = tokio::time::timeout(NOTE_EVERY, stop.cancelled())
-                .await
-                .is_ok();
-            self.write_logins().await;
-            if stopped {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn write_logins(&self) {
-        // A deletion in between would leave the login behind.
-        let _writing = self.0.writing.lock().await;
-        let mut names = std::mem::take(&mut *lock(&self.0.logged_in));
-        names.sort_unstable();
-        names.dedup();
-        let batch = names.iter().fold(Batch::new(), |batch, name| {
-            let at = self.with(name, |account| account.last_login.load(Ordering::Relaxed));
-            match at {
-                Some(at) => batch.put(
-                    LAST_LOGINS,
-                    &self.0.domain,
-                    name,
-                    at.to_string().into_bytes(),
-                ),
-                None => batch,
-            }
-        });
-        if batch.is_empty() {
-            return;
-        }
-        if let Err(err) = self.0.storage.note(batch).await {
-            warn!("The last logins are not written: {err}");
-        }
-    }
-
-    /// Whether the password is that of the claim; computed on a thread, of which there are few.
-    pub async fn check(&self, claim: &Claim, password: SecretString) -> Result<bool, Error> {
-        let credentials = Arc::clone(&claim.credentials);
-        self.compute(move || credentials.is(password.expose_secret()))
-            .await
-    }
-
-    async fn derive(&self, password: SecretString) -> Result<Credentials, Error> {
-        acceptable(password.expose_secret())?;
-        self.compute(move || Credentials::new(&password))
-            .await?
-            .map_err(|err| Error::System(format!("The system gives no random numbers: {err}")))
-    }
-
-    async fn compute<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        // The semaphore is never closed.
-        let _permit = self.0.computing.acquire().await.ok();
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|err| Error::System(format!("A password's computation broke off: {err}")))
-    }
-
-    async fn change(
-        &self,
-        name: &NodeRef,
-        batch: Batch,
-        change: impl FnOnce(&mut Account),
-    ) -> Result<(), Error> {
-        let _writing = self.0.writing.lock().await;
-        let mut account = self
-            .with(name, |account| Account {
-                created: account.created,
-                disabled: account.disabled,
-                credentials: Arc::clone(&account.credentials),
-                last_login: Arc::clone(&account.last_login),
-            })
-            .ok_or_else(|| Error::Unknown(self.jid(name)))?;
-        change(&mut account);
-        let record = Record::new(account.created, account.disabled, &account.credentials);
-        let batch = batch.put(ACCOUNTS, &self.0.domain, name, record.to_bytes());
-        self.0.storage.commit(batch).await?;
-        write_lock(&self.0.known).insert(name.to_owned(), account);
-        Ok(())
-    }
-
     fn with<T>(&self, name: &NodeRef, look: impl FnOnce(&Account) -> T) -> Option<T> {
         read_lock(&self.0.known).get(name).map(look)
-    }
-
-    fn tell(&self, name: &NodeRef, change: &Change) {
-        let jid = self.jid(name);
-        for observer in lock(&self.0.observers).clone() {
-            observer(&jid, change);
-        }
     }
 }
 
@@ -435,24 +240,6 @@ pub fn name(text: &str) -> Result<NodePart, Error> {
     NodePart::new(text)
         .map(Cow::into_owned)
         .map_err(|_invalid| Error::Name(text.chars().take(40).collect()))
-}
-
-fn acceptable(password: &str) -> Result<(), Error> {
-    if password.is_empty() {
-        return Err(Error::Password("is empty; choose one"));
-    }
-    if password.len() > LONGEST_PASSWORD {
-        return Err(Error::Password(
-            "is longer than 1,024 bytes; choose a shorter one",
-        ));
-    }
-    // RFC 4013, 2.3: clients refuse to send them.
-    if password.chars().any(char::is_control) {
-        return Err(Error::Password(
-            "has control characters; choose one without",
-        ));
-    }
-    Ok(())
 }
 
 /// Reads a record; one that is damaged is named in the log and left as it is.
