@@ -51,8 +51,9 @@ pub(super) async fn run(certificates: &Certificates, stop: &Stop) {
 
 impl Keeper {
     fn new(certificates: &Certificates) -> Self {
+        let settings = Arc::clone(&certificates.state().settings);
         Self {
-            settings: Arc::clone(&certificates.state().settings),
+            settings,
             seen: None,
             backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
             patience: None,
