@@ -139,7 +139,8 @@ impl Reloader {
 fn keep_until_restart(old: &Config, new: &mut Config) {
     new.data_dir.clone_from(&old.data_dir);
     new.log.format = old.log.format;
-    new.server.clone_from(&old.server);
+    new.server.bind.clone_from(&old.server.bind);
+    new.server.port = old.server.port;
     let server = XmppServer {
         admins: new.xmpp_server.admins.clone(),
         archive_days: new.xmpp_server.archive_days,
