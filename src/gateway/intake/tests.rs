@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 
 use super::strangers::MOST_STRANGERS;
 use super::*;
+use crate::config::reload::Reloaded;
 use crate::config::{Account, AutoJoin, Channels, Policy};
 use crate::gateway::account::{self, Account as Task, Options, Profile};
 use crate::gateway::command::{AccountStatus, Control, Services};
@@ -40,8 +41,8 @@ impl Control for Nothing {
     fn accounts(&self) -> Vec<AccountStatus> {
         Vec::new()
     }
-    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Vec<String>>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Reloaded>> {
+        Box::pin(async { Ok(Reloaded::default()) })
     }
     fn log(&self, _: usize) -> Vec<String> {
         Vec::new()
