@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from models import Refusal
+from servers import soon
 from stanza import FALLBACK, REPLY
 from world import NICK
 from wire import Answer, Hold, Pause
@@ -328,7 +329,7 @@ async def test_people_in_a_room_may_not_correct_each_other(world):
     world.model.on("the true question", Answer(hold, "The true answer."))
     room, bot = await world.room_with_bot(alice, bob)
     id = alice.say_in(room, f"{bot.nick}: the true question")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     bob.correct(room, id, f"{bot.nick}: a forged question", kind="groupchat")
     bob.retract(room, id, kind="groupchat")
     await bob.flush()
