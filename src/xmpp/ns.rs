@@ -2,6 +2,8 @@
 
 pub use xmpp_parsers::ns::*;
 
+/// The content namespace between servers (RFC 6120, 4.8.3).
+pub const JABBER_SERVER: &str = "jabber:server";
 /// XEP-0012.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0050.
