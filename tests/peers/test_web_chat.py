@@ -112,18 +112,26 @@ async def test_two_windows_see_the_same_chat(demo, browsers):
     await second.sees("Is anybody there?")
 
 
-async def test_who_is_not_at_this_machine_logs_in(demo, browsers):
-    """As through a proxy that has not been told to the demo: it is not this machine that asks."""
-    browser = await browsers()
+async def open_as_a_stranger(browser: Browser, demo: Demo) -> None:
+    """As through a proxy: it is not this machine that asks for the page. The connection then is not in question."""
     await browser.call("Network.setExtraHTTPHeaders", headers={"x-forwarded-host": "localhost"})
     await browser.open(demo.url)
     await browser.until("!!document.querySelector('input[name=jid]')", "the form")
+    await browser.call("Network.setExtraHTTPHeaders", headers={})
+
+
+async def log_in(browser: Browser, password: str) -> None:
+    await browser.type("input[name=jid]", PERSON.split("@")[0])
+    await browser.type("input[name=password]", password)
+    await browser.press_enter()
+
+
+async def test_who_is_not_at_this_machine_logs_in(demo, browsers):
+    browser = await browsers()
+    await open_as_a_stranger(browser, demo)
     await picture(browser, "web-chat-login.png")
     assert not any("sign-in" in address for address in browser.requests)
-    await browser.call("Network.setExtraHTTPHeaders", headers={})
-    await browser.type("input[name=jid]", PERSON.split("@")[0])
-    await browser.type("input[name=password]", demo.password)
-    await browser.press_enter()
+    await log_in(browser, demo.password)
     demo.model.then(Answer("Welcome."))
     await say(browser, "I have logged in.")
     await browser.sees("Welcome.")
@@ -132,12 +140,18 @@ async def test_who_is_not_at_this_machine_logs_in(demo, browsers):
 
 async def test_a_wrong_password_is_said_to_be_wrong(demo, browsers):
     browser = await browsers()
-    await browser.call("Network.setExtraHTTPHeaders", headers={"x-forwarded-host": "localhost"})
-    await browser.open(demo.url)
-    await browser.type("input[name=jid]", PERSON.split("@")[0])
-    await browser.type("input[name=password]", "something else")
-    await browser.press_enter()
+    await open_as_a_stranger(browser, demo)
+    await log_in(browser, "something else")
     await browser.sees("address and/or password is incorrect")
+
+
+async def test_nobody_logs_in_over_a_network_without_tls(demo, browsers):
+    """Through a proxy that nobody has told us to trust: whether there is TLS in front is not known."""
+    browser = await browsers()
+    await browser.call("Network.setExtraHTTPHeaders", headers={"x-forwarded-proto": "https"})
+    await browser.open(demo.url)
+    await log_in(browser, demo.password)
+    await browser.sees("no-auth-mech")
 
 
 async def test_a_page_elsewhere_gets_neither_the_password_nor_a_connection(demo, browsers):
