@@ -218,7 +218,9 @@ impl Config {
         if let Some(limit) = form::value(form, MAX_USERS) {
             self.max_users = match limit.trim() {
                 "" | "none" => 0,
-                number => number.parse().map_err(|_| unacceptable(MAX_USERS))?,
+                number => number
+                    .parse()
+                    .map_err(|_malformed| unacceptable(MAX_USERS))?,
             };
         }
         self.read_password(form)
@@ -324,7 +326,7 @@ fn jids(form: &Element, var: &str) -> Result<Option<Vec<BareJid>>, StanzaError> 
     let mut list = Vec::new();
     for value in values.iter().map(|value| value.trim()) {
         if !value.is_empty() {
-            list.push(BareJid::new(value).map_err(|_| unacceptable(var))?);
+            list.push(BareJid::new(value).map_err(|_malformed| unacceptable(var))?);
         }
     }
     Ok(Some(list))

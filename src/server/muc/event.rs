@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use jid::{BareJid, FullJid, Jid};
+use jid::{BareJid, FullJid, Jid, ResourceRef};
 use minidom::Element;
 
 use super::history::Request;
-use super::shared::Shared;
 use crate::server::StanzaError;
+use crate::server::mail::Mail;
 use crate::xmpp::element::{element, set};
 use crate::xmpp::ns;
 
@@ -33,7 +33,7 @@ impl Incoming {
 
     /// The nick that is written to; `None`: the room itself.
     pub fn nick(&self) -> Option<&str> {
-        self.to.resource().map(|nick| nick.as_str())
+        self.to.resource().map(ResourceRef::as_str)
     }
 
     pub fn session(&self) -> Option<&FullJid> {
@@ -114,15 +114,9 @@ pub enum Effect {
     /// A stanza to one, addresses included.
     Send(Element),
     /// One stanza to many.
-    Broadcast {
-        to: Arc<[FullJid]>,
-        stanza: Arc<Shared>,
-    },
+    Broadcast { to: Arc<[FullJid]>, stanza: Mail },
     /// Many stanzas, each of which others get too, to one: the occupants to somebody who enters.
-    Deliver {
-        to: FullJid,
-        stanzas: Vec<Arc<Shared>>,
-    },
+    Deliver { to: FullJid, stanzas: Vec<Mail> },
     /// A message to all: numbered (XEP-0359), kept if it is of the kind that is kept, then broadcast.
     Speak(Box<Speech>),
     /// The discussion so far to one who entered (XEP-0045, 7.2.13).

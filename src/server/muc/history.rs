@@ -1,6 +1,7 @@
 //! What was said before: how much of it somebody wants on entering (XEP-0045, 7.2.13 and 7.2.14), and where it is kept.
 
 use std::collections::VecDeque;
+use std::future::ready;
 
 use futures::future::BoxFuture;
 use jid::BareJid;
@@ -10,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::event::Incoming;
 use crate::server::StanzaError;
+use crate::storage::Answer;
 use crate::xmpp::element::element;
 use crate::xmpp::ns;
 
@@ -39,34 +41,33 @@ pub struct Spoken {
     pub stanza: Element,
 }
 
+/// A message that is kept: its stanza-id, and when the disk has it.
+pub type Appended = (String, Answer<()>);
+
+/// What an archive answers.
+pub type Reply<'a, T> = BoxFuture<'a, Result<T, StanzaError>>;
+
 /// The archive of rooms, seen from here.
 pub trait History: Send + Sync {
     /// Whether messages are kept for queries (XEP-0313), or only numbered.
     fn is_archive(&self) -> bool;
-    /// Keeps a message; answers its stanza-id when it is durable. Called in the order of the room's messages, without
-    /// waiting for the one before.
-    fn append(
-        &self,
-        room: &BareJid,
-        spoken: Spoken,
-    ) -> BoxFuture<'static, Result<String, StanzaError>>;
+    /// Keeps a message. The next one of the room is not appended before this has answered.
+    fn append<'a>(&'a self, room: &'a BareJid, spoken: Spoken) -> Reply<'a, Appended>;
     /// The newest so many, the oldest of them first.
-    fn newest(
-        &self,
-        room: &BareJid,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Entry>, StanzaError>>;
-    /// Answers a query that the room has admitted: all stanzas to send, the IQ's result last.
-    fn query(
-        &self,
-        room: &BareJid,
-        request: Incoming,
-    ) -> BoxFuture<'static, Result<Vec<Element>, StanzaError>>;
+    fn newest<'a>(&'a self, room: &'a BareJid, limit: usize) -> Reply<'a, Vec<Entry>>;
+    /// Answers a query that the room has admitted: all stanzas to send, the IQ's result last. `reveal`: real JIDs may be
+    /// told.
+    fn query<'a>(
+        &'a self,
+        room: &'a BareJid,
+        request: &'a Incoming,
+        reveal: bool,
+    ) -> Reply<'a, Vec<Element>>;
     /// Forgets what a destroyed room has said.
-    fn forget(&self, room: &BareJid) -> BoxFuture<'static, Result<(), StanzaError>>;
+    fn forget<'a>(&'a self, room: &'a BareJid) -> Reply<'a, ()>;
 }
 
-/// Numbers messages and keeps none: for rooms on a server without an archive, and for tests.
+/// Numbers messages and keeps none: for rooms on a server without an archive.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoArchive;
 
@@ -75,32 +76,22 @@ impl History for NoArchive {
         false
     }
 
-    fn append(&self, _: &BareJid, _: Spoken) -> BoxFuture<'static, Result<String, StanzaError>> {
-        Box::pin(std::future::ready(Ok(random_id())))
+    fn append<'a>(&'a self, _: &'a BareJid, _: Spoken) -> Reply<'a, Appended> {
+        let written: Answer<()> = Box::pin(ready(Ok(())));
+        Box::pin(ready(Ok((crate::server::random_id(), written))))
     }
 
-    fn newest(&self, _: &BareJid, _: usize) -> BoxFuture<'static, Result<Vec<Entry>, StanzaError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    fn newest<'a>(&'a self, _: &'a BareJid, _: usize) -> Reply<'a, Vec<Entry>> {
+        Box::pin(ready(Ok(Vec::new())))
     }
 
-    fn query(
-        &self,
-        _: &BareJid,
-        _: Incoming,
-    ) -> BoxFuture<'static, Result<Vec<Element>, StanzaError>> {
-        Box::pin(std::future::ready(Err(
-            StanzaError::feature_not_implemented(),
-        )))
+    fn query<'a>(&'a self, _: &'a BareJid, _: &'a Incoming, _: bool) -> Reply<'a, Vec<Element>> {
+        Box::pin(ready(Err(StanzaError::feature_not_implemented())))
     }
 
-    fn forget(&self, _: &BareJid) -> BoxFuture<'static, Result<(), StanzaError>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn forget<'a>(&'a self, _: &'a BareJid) -> Reply<'a, ()> {
+        Box::pin(ready(Ok(())))
     }
-}
-
-/// An id that nobody guesses.
-pub fn random_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 impl Request {

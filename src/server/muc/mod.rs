@@ -1,18 +1,18 @@
 //! Rooms (XEP-0045): a pure state machine a room ([`Room`]), and the service of one host that runs them ([`Service`]).
 //!
-//! `config`, `form`, `rank`: what owners set, and who may what. `shared`: a stanza for many, serialised once. `history`: what
+//! `config`, `form`, `rank`: what owners set, and who may what. `history`: what
 //! was said before, and the archive as rooms see it.
 
 pub mod config;
 pub mod event;
-mod form;
+pub mod form;
 pub mod history;
 pub mod rank;
 pub mod room;
-pub mod shared;
+pub mod service;
 
 pub use config::Config;
 pub use event::{Effect, Event, Incoming};
 pub use history::{History, NoArchive};
 pub use room::{Limits, Room};
-pub use shared::Shared;
+pub use service::{Creators, Outbound, Policy, Service};

@@ -124,10 +124,9 @@ pub fn may_change_affiliation(
     to: Affiliation,
 ) -> Result<(), StanzaError> {
     match actor {
-        Affiliation::Owner => Ok(()),
         Affiliation::Admin if to >= Affiliation::Admin => Err(StanzaError::forbidden()),
         Affiliation::Admin if target >= Affiliation::Admin => Err(StanzaError::not_allowed()),
-        Affiliation::Admin => Ok(()),
+        Affiliation::Admin | Affiliation::Owner => Ok(()),
         _ => Err(StanzaError::forbidden()),
     }
 }

@@ -1,19 +1,17 @@
 //! Roles and affiliations, asked for and changed: the muc#admin of XEP-0045, 8 to 10.
 
-use std::sync::Arc;
-
 use jid::{BareJid, Jid};
 use minidom::Element;
 
 use super::announce::{Actor, Notice, user};
 use super::{Room, reason};
 use crate::server::StanzaError;
+use crate::server::mail::Mail;
 use crate::server::muc::config::Whois;
 use crate::server::muc::event::{Effect, Incoming};
 use crate::server::muc::rank::{
     Affiliation, Rank, Role, may_change_affiliation, may_change_role, role_after,
 };
-use crate::server::muc::shared::Shared;
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
 
@@ -165,7 +163,7 @@ impl Room {
     /// A role goes by nick, an affiliation by JID; where a client gives the other one, an occupant is looked for.
     fn item(&self, item: &Element) -> Result<Item, StanzaError> {
         let jid = item.attr("jid").map(Jid::new).transpose();
-        let jid = jid.map_err(|_| StanzaError::jid_malformed())?;
+        let jid = jid.map_err(|_malformed| StanzaError::jid_malformed())?;
         let nick = item.attr("nick").map(str::to_owned);
         let reason = reason(item);
         match (item.attr("affiliation"), item.attr("role")) {
@@ -391,7 +389,7 @@ impl Room {
         message.append_child(user([item.clone()], &[]));
         let to = self.occupants.sessions(|one| self.reveals_to(one.role));
         if !to.is_empty() {
-            let stanza = Arc::new(Shared::new(message));
+            let stanza = Mail::for_many(message);
             out.push(Effect::Broadcast { to, stanza });
         }
         if affiliation != Affiliation::Outcast && who.node().is_some() {

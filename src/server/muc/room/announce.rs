@@ -7,9 +7,9 @@ use minidom::Element;
 
 use super::Room;
 use super::occupants::{Occupant, Session};
+use crate::server::mail::Mail;
 use crate::server::muc::event::Effect;
 use crate::server::muc::rank::Role;
-use crate::server::muc::shared::Shared;
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
 
@@ -63,7 +63,7 @@ impl Room {
             let stanza = if notice.is_plain() {
                 self.seen(occupant, reveal)
             } else {
-                Arc::new(Shared::new(self.presence_of(occupant, reveal, notice)))
+                Mail::for_many(self.presence_of(occupant, reveal, notice))
             };
             out.push(Effect::Broadcast { to, stanza });
         }
@@ -86,7 +86,7 @@ impl Room {
             if !to.is_empty() {
                 let sessions = reveal.then_some(gone.sessions.as_slice());
                 let stanza = self.gone_presence(gone, payload, sessions, notice, reveal);
-                let stanza = Arc::new(Shared::new(stanza));
+                let stanza = Mail::for_many(stanza);
                 out.push(Effect::Broadcast { to, stanza });
             }
         }
@@ -126,7 +126,7 @@ impl Room {
     }
 
     /// What others see of an occupant as it is.
-    pub(super) fn seen(&self, occupant: &Occupant, reveal: bool) -> Arc<Shared> {
+    pub(super) fn seen(&self, occupant: &Occupant, reveal: bool) -> Mail {
         occupant.seen(reveal, || {
             self.presence_of(occupant, reveal, &Notice::default())
         })
@@ -144,7 +144,7 @@ impl Room {
             &[("type", "groupchat"), ("from", self.address.as_str())],
         );
         message.append_child(user([], codes));
-        let stanza = Arc::new(Shared::new(message));
+        let stanza = Mail::for_many(message);
         out.push(Effect::Broadcast { to, stanza });
     }
 

@@ -1,9 +1,9 @@
 //! Entering a room (XEP-0045, 7.2), and presence from those who are in it (7.7).
 
+use base64::Engine;
+use hmac::{Hmac, Mac};
 use jid::{BareJid, FullJid};
 use minidom::Element;
-
-use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::announce::{Notice, occupant_id};
@@ -193,7 +193,7 @@ impl Room {
         };
         mac.update(who.as_str().as_bytes());
         let bytes = mac.finalize().into_bytes();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// A presence probe is answered with what the occupant's presence is, to those in the room.

@@ -1,7 +1,5 @@
 //! Leaving: of one's own will (XEP-0045, 7.14), because of an error, or with the whole room (10.9).
 
-use std::sync::Arc;
-
 use jid::{BareJid, FullJid};
 use minidom::Element;
 
@@ -11,7 +9,6 @@ use super::enter::is_passed_on;
 use super::occupants::Occupant;
 use crate::server::muc::event::{Effect, Incoming};
 use crate::server::muc::rank::{Affiliation, Role};
-use crate::server::muc::shared::Shared;
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
 
@@ -157,15 +154,6 @@ impl Room {
         for nick in nicks {
             self.expel(&nick, &Notice::code(322), out);
         }
-    }
-
-    /// A stanza to all sessions of an occupant.
-    pub(super) fn send_to(&self, occupant: &Occupant, stanza: Element, out: &mut Vec<Effect>) {
-        let to = occupant.sessions.iter().map(|session| session.jid.clone());
-        out.push(Effect::Broadcast {
-            to: to.collect(),
-            stanza: Arc::new(Shared::new(stanza)),
-        });
     }
 }
 

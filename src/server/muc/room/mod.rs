@@ -15,6 +15,9 @@ mod speak;
 mod voice;
 mod whisper;
 
+#[cfg(test)]
+mod tests;
+
 use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
 

@@ -24,49 +24,40 @@ impl Room {
         };
         let stays = self.occupants.get(old).is_some();
         let joins = self.occupants.get(new).is_some();
+        if stays || joins {
+            self.move_away(&left, new, stays, out);
+        } else {
+            self.announce_gone(&left, &[], &renamed(new), out);
+        }
         self.update(new, session, stanza);
         if !joins {
             // The role is of the visit, not of the nick.
             self.occupants
                 .change(new, |occupant| occupant.role = left.role);
         }
-        if stays || joins {
-            self.move_session(&left, old, new, session, stays, out);
-        } else {
-            self.announce_gone(&left, &[], &renamed(new), out);
-        }
         self.announce(new, &Notice::default(), out);
+        if let Some(other) = self.occupants.get(old) {
+            // What was the session's own nick is now another occupant to it.
+            let stanzas = vec![self.seen(other, self.reveals_to(left.role))];
+            let to = session.clone();
+            out.push(Effect::Deliver { to, stanzas });
+        }
         Ok(())
     }
 
     /// Two nicks of one person, of which one stays or was there before: only the session sees a change of nick, the others
     /// see a session go and another come.
-    fn move_session(
-        &self,
-        left: &Occupant,
-        old: &str,
-        new: &str,
-        session: &FullJid,
-        stays: bool,
-        out: &mut Vec<Effect>,
-    ) {
+    fn move_away(&self, left: &Occupant, new: &str, stays: bool, out: &mut Vec<Effect>) {
         if let Some(own) = left.sessions.first() {
             let presence = self.own_gone(left, own, &[], &renamed(new));
             out.push(Effect::Send(presence));
         }
         if stays {
-            self.announce(old, &Notice::default(), out);
-            return;
-        }
-        // Its own session has seen this already.
-        let mut gone = left.clone();
-        gone.sessions.clear();
-        let before = out.len();
-        self.announce_gone(&gone, &[], &Notice::default(), out);
-        for effect in out.iter_mut().skip(before) {
-            if let Effect::Broadcast { to, .. } = effect {
-                *to = to.iter().filter(|one| *one != session).cloned().collect();
-            }
+            self.announce(&left.nick, &Notice::default(), out);
+        } else {
+            let mut gone = left.clone();
+            gone.sessions.clear();
+            self.announce_gone(&gone, &[], &Notice::default(), out);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use jid::{BareJid, FullJid};
 use minidom::Element;
 
+use crate::server::mail::Mail;
 use crate::server::muc::rank::Role;
-use crate::server::muc::shared::Shared;
 
 /// A session and what its last presence said.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Occupant {
     /// XEP-0421.
     pub(super) id: String,
     pub(super) sessions: Vec<Session>,
-    seen: [OnceLock<Arc<Shared>>; 2],
+    seen: [OnceLock<Mail>; 2],
 }
 
 impl Occupant {
@@ -51,10 +51,10 @@ impl Occupant {
     }
 
     /// The presence that those who do (or do not) see real JIDs get, made once until something of it changes.
-    pub(super) fn seen(&self, reveal: bool, make: impl FnOnce() -> Element) -> Arc<Shared> {
+    pub(super) fn seen(&self, reveal: bool, make: impl FnOnce() -> Element) -> Mail {
         let [closed, open] = &self.seen;
         let cell = if reveal { open } else { closed };
-        Arc::clone(cell.get_or_init(|| Arc::new(Shared::new(make()))))
+        cell.get_or_init(|| Mail::for_many(make())).clone()
     }
 
     fn changed(&mut self) {

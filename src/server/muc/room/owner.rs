@@ -36,7 +36,7 @@ impl Room {
         self.must_own(incoming)?;
         if let Some(destroy) = query.get_child("destroy", ns::MUC_OWNER) {
             let venue = destroy.attr("jid").map(BareJid::new).transpose();
-            let venue = venue.map_err(|_| StanzaError::jid_malformed())?;
+            let venue = venue.map_err(|_malformed| StanzaError::jid_malformed())?;
             let password = child_text(destroy, "password", ns::MUC_OWNER);
             let reason = reason(destroy);
             self.destroy(venue.as_ref(), reason.as_deref(), password.as_deref(), out);

@@ -1,7 +1,5 @@
 //! What somebody says to all (XEP-0045, 7.4), the subject among it (7.2.15, 8.1), and queries of what was said (XEP-0313).
 
-use std::sync::Arc;
-
 use minidom::Element;
 use minidom::rxml::Namespace;
 
@@ -9,10 +7,10 @@ use super::announce::occupant_id;
 use super::occupants::Occupant;
 use super::{Room, Subject};
 use crate::server::StanzaError;
+use crate::server::mail::Mail;
 use crate::server::muc::config::Whois;
 use crate::server::muc::event::{Effect, Incoming, Speech};
 use crate::server::muc::rank::{Affiliation, Role};
-use crate::server::muc::shared::Shared;
 use crate::xmpp::element::{child_text, element, set};
 use crate::xmpp::ns;
 
@@ -39,7 +37,7 @@ impl Room {
             return Err(StanzaError::forbidden().text("You have no voice in this room"));
         }
         let occupant = occupant.clone();
-        let stanza = self.from_occupant(&occupant, &incoming.stanza);
+        let stanza = self.said_by(&occupant, &incoming.stanza);
         if let Some(text) = new_subject(&stanza) {
             return self.change_subject(now, &occupant, text, stanza, out);
         }
@@ -84,14 +82,14 @@ impl Room {
         self.persist_state(out);
         out.push(Effect::Broadcast {
             to: self.everyone(),
-            stanza: Arc::new(Shared::new(stanza)),
+            stanza: Mail::for_many(stanza),
         });
         Ok(())
     }
 
     /// The message as the others get it: from the nick, with the occupant's id, and nothing in it that only a room may say.
     /// A stanza-id of the author's own server would tell who they are, one of this room would be forged (XEP-0359, 5).
-    pub(super) fn from_occupant(&self, occupant: &Occupant, stanza: &Element) -> Element {
+    pub(super) fn said_by(&self, occupant: &Occupant, stanza: &Element) -> Element {
         let from = self.address_of(&occupant.nick);
         let mut message = Element::bare("message", ns::JABBER_CLIENT);
         *message.attrs_mut() = stanza.attrs().clone();

@@ -1,15 +1,13 @@
 //! Asking for a voice, and a moderator's answer (XEP-0045, 7.13 and 8.6).
 
-use std::sync::Arc;
-
 use minidom::Element;
 
 use super::Room;
 use crate::server::StanzaError;
+use crate::server::mail::Mail;
 use crate::server::muc::event::{Effect, Incoming};
 use crate::server::muc::form::{self, Form};
 use crate::server::muc::rank::Role;
-use crate::server::muc::shared::Shared;
 use crate::xmpp::element::element;
 use crate::xmpp::ns;
 
@@ -33,7 +31,7 @@ impl Room {
                 let request = self.voice_request(&jid, &occupant.nick);
                 let to = self.occupants.sessions(|one| one.role == Role::Moderator);
                 if !to.is_empty() {
-                    let stanza = Arc::new(Shared::new(request));
+                    let stanza = Mail::for_many(request);
                     out.push(Effect::Broadcast { to, stanza });
                 }
                 Ok(())

@@ -79,10 +79,7 @@ impl Room {
         let kind = incoming.kind();
         if kind == "error" {
             self.failed(incoming, out);
-            if !incoming
-                .session()
-                .is_some_and(|one| self.occupants.by_session(one).is_some())
-            {
+            if !self.is_occupant(&incoming.from) {
                 return Ok(());
             }
         }
@@ -95,10 +92,14 @@ impl Room {
         if kind != "error" && !self.may_whisper(occupant, target) {
             return Err(StanzaError::forbidden().text("No private messages in this room"));
         }
-        let mut message = self.from_occupant(occupant, &incoming.stanza);
+        let mut message = self.said_by(occupant, &incoming.stanza);
         // Marks it as of a room, so that carbons and archives of the recipient know (XEP-0045, 7.5).
         message.append_child(Element::bare("x", ns::MUC_USER));
-        self.send_to(target, message, out);
+        for session in &target.sessions {
+            let mut message = message.clone();
+            set(&mut message, "to", session.jid.as_str());
+            out.push(Effect::Send(message));
+        }
         Ok(())
     }
 
