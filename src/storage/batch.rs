@@ -52,8 +52,8 @@ pub enum Write {
     },
     /// Removes all entries of an owner in one archive.
     Clear { archive: Archive, owner: String },
-    /// Removes all keys and entries of an owner, in every store and archive.
-    DeleteOwner { owner: String },
+    /// Removes all keys of an owner in one store. (Not in all of them: a person and a bot may have the same name.)
+    DeleteOwner { store: KeyValue, owner: String },
 }
 
 /// Writes that happen all or not at all.
@@ -173,10 +173,11 @@ impl Batch {
         })
     }
 
-    /// Removes all that is kept under this owner, in every store and archive.
+    /// Removes every key that the owner has in the store; for an archive, [`Self::clear`].
     #[must_use]
-    pub fn delete_owner(self, owner: &str) -> Self {
+    pub fn delete_owner(self, store: KeyValue, owner: &str) -> Self {
         self.with(Write::DeleteOwner {
+            store,
             owner: owner.into(),
         })
     }

@@ -2,6 +2,8 @@
 
 pub use xmpp_parsers::ns::*;
 
+/// The content namespace between servers (RFC 6120, 4.8.3).
+pub const JABBER_SERVER: &str = "jabber:server";
 /// XEP-0012.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0050.
@@ -50,3 +52,7 @@ pub const MUC_ROOMINFO: &str = "http://jabber.org/protocol/muc#roominfo";
 pub const MUC_STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
 /// XEP-0410.
 pub const MUC_SELF_PING: &str = "http://jabber.org/protocol/muc#self-ping-optimization";
+/// XEP-0156: Discovering Alternative XMPP Connection Methods.
+pub const ALT_WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
+/// XEP-0156's document: Extensible Resource Descriptor.
+pub const XRD: &str = "http://docs.oasis-open.org/ns/xri/xrd-1.0";

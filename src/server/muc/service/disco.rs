@@ -116,9 +116,10 @@ impl Page {
     /// The part of the sorted rooms that is asked for.
     fn of<'a>(&self, rooms: &'a [(String, String)]) -> &'a [(String, String)] {
         let max = self.max.unwrap_or(PAGE).min(PAGE);
-        let start = self.after.as_ref().map_or(0, |after| {
-            rooms.partition_point(|(node, _)| node <= after)
-        });
+        let start = self
+            .after
+            .as_ref()
+            .map_or(0, |after| rooms.partition_point(|(node, _)| node <= after));
         let end = match self.before.as_deref() {
             None | Some("") => rooms.len(),
             Some(before) => rooms.partition_point(|(node, _)| node.as_str() < before),
@@ -153,7 +154,10 @@ mod tests {
     #[test]
     fn rooms_come_in_pages() {
         let names = ["a", "b", "c", "d"];
-        let rooms: Vec<_> = names.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        let rooms: Vec<_> = names
+            .iter()
+            .map(|name| ((*name).to_owned(), String::new()))
+            .collect();
         let table: [(&str, &str, &str); 8] = [
             ("all", "", "abcd"),
             ("first", "<max>2</max>", "ab"),
@@ -165,9 +169,17 @@ mod tests {
             ("after the last", "<after>z</after>", ""),
         ];
         for (name, set, expected) in table {
-            let xml = format!("<query xmlns='{}'><set xmlns='{}'>{set}</set></query>", ns::DISCO_ITEMS, ns::RSM);
+            let xml = format!(
+                "<query xmlns='{}'><set xmlns='{}'>{set}</set></query>",
+                ns::DISCO_ITEMS,
+                ns::RSM
+            );
             let page = Page::read(&xml.parse().unwrap()).unwrap();
-            let found: String = page.of(&rooms).iter().map(|(node, _)| node.as_str()).collect();
+            let found: String = page
+                .of(&rooms)
+                .iter()
+                .map(|(node, _)| node.as_str())
+                .collect();
             assert_eq!(found, expected, "{name}");
         }
     }

@@ -40,7 +40,10 @@ mod tests {
         let who = BareJid::new("a@b").unwrap();
         let burst = (0..1_000).filter(|_| floods.admit(&who, 5)).count();
         assert_eq!(burst, 150);
-        assert!(floods.admit(&BareJid::new("c@b").unwrap(), 5), "others are not concerned");
+        assert!(
+            floods.admit(&BareJid::new("c@b").unwrap(), 5),
+            "others are not concerned"
+        );
         let later = (0..1_000).filter(|_| floods.admit(&who, 1_005)).count();
         assert_eq!(later, 5);
         assert!(floods.admit(&who, 100_000));

@@ -159,11 +159,7 @@ impl Service {
     }
 
     /// Handles a stanza for the host. Answers what must be written before the sender may believe that it was heard.
-    pub async fn receive(
-        &self,
-        outbound: &dyn Outbound,
-        incoming: Incoming,
-    ) -> Option<Answer<()>> {
+    pub async fn receive(&self, outbound: &dyn Outbound, incoming: Incoming) -> Option<Answer<()>> {
         let Some(node) = incoming.to.node() else {
             if let Some(answer) = self.answer(&incoming) {
                 outbound.route(answer).await;
@@ -363,7 +359,9 @@ fn enters(incoming: &Incoming) -> bool {
 /// Milliseconds since 1970.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
