@@ -13,7 +13,7 @@ use crate::server::StanzaError;
 use crate::server::mail::Mail;
 use crate::server::muc::event::{Change, Effect, Event, Incoming, Speech};
 use crate::server::muc::history::{Entry, Request, Spoken, select};
-use crate::server::muc::room::Room;
+use crate::server::muc::room::{Listing, Room};
 use crate::storage::{Answer, Batch, Durability};
 use crate::xmpp::element::element;
 use crate::xmpp::ns;
@@ -65,10 +65,10 @@ impl Living {
         now: i64,
         event: Event,
     ) -> Outcome {
+        let (before, mut outcome) = (self.room.listing(), Outcome::default());
         if self.room.is_locked() && now.saturating_sub(self.since) > LOCKED {
             self.room.unlock();
         }
-        let (before, mut outcome) = (self.room.listing(), Outcome::default());
         let mut effects = self.room.handle(now, event);
         loop {
             for effect in effects {
@@ -86,7 +86,7 @@ impl Living {
     }
 
     /// The list of rooms follows the room; one that nobody is in may leave the memory.
-    fn settle(&mut self, service: &Service, before: &crate::server::muc::room::Listing) {
+    fn settle(&mut self, service: &Service, before: &Listing) {
         let Some(node) = self.room.address().node() else {
             return;
         };

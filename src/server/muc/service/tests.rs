@@ -118,6 +118,14 @@ async fn a_room_lives_as_long_as_somebody_is_in_it() {
     let (service, crowd) = (service(policy(), &storage).await, Crowd::default());
     say(&service, &crowd, A, "x").await;
     assert_eq!(crowd.outcome(A), "item-not-found");
+    send(
+        &service,
+        &crowd,
+        A,
+        "<presence type='unavailable' to='lobby@rooms.example.org/a'/>",
+    )
+    .await;
+    assert!(crowd.take(A).is_empty());
     enter(&service, &crowd, A, "lobby", "a").await;
     assert_eq!(rooms(&service, &crowd).await, ["lobby@rooms.example.org"]);
     send(
