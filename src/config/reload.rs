@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::setting::{Setting, Shown, quoted};
 use super::sources::Loaded;
 
@@ -24,6 +26,9 @@ const RESTART: &[(&str, &str)] = &[
     ("server", "bind"),
     ("server", "port"),
 ];
+
+/// Keys of the embedded server that apply at once, as its limits do; the others are set up once.
+pub const SERVER_AT_ONCE: &[&str] = &["admins", "archive_days", "registration"];
 
 /// How a change takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,10 +90,10 @@ pub fn compare(old: &Loaded, new: &Loaded) -> Changes {
     let mut changes = Changes::default();
     let (before, after) = (accounts(old), accounts(new));
     for id in after.difference(&before) {
-        changes.push(format!("channels.xmpp.{}", quoted(id)), Effect::Added);
+        changes.push(header(new, id), Effect::Added);
     }
     for id in before.difference(&after) {
-        changes.push(format!("channels.xmpp.{}", quoted(id)), Effect::Removed);
+        changes.push(header(old, id), Effect::Removed);
     }
     changes.added = after.difference(&before).cloned().collect();
     changes.removed = before.difference(&after).cloned().collect();
@@ -137,6 +142,49 @@ pub fn compare(old: &Loaded, new: &Loaded) -> Changes {
     changes
 }
 
+/// What became of a reload, for whoever asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// What was applied and how, a line for each key.
+    pub changes: Vec<String>,
+    /// Where that is nothing: what was applied last. The file's watch is often faster than whoever saved the file and asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Applied>,
+}
+
+/// A reload that changed something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// As in `2026-11-20 13:01:22 UTC`.
+    pub at: String,
+    pub changes: Vec<String>,
+}
+
+impl Reloaded {
+    /// Where nothing was new: since when, with what was applied then below it.
+    pub fn heading(&self) -> Option<String> {
+        if !self.changes.is_empty() {
+            return None;
+        }
+        Some(match &self.last {
+            Some(last) => format!(
+                "Nothing has changed since {}, when this was applied:",
+                last.at
+            ),
+            None => "Nothing has changed since the start.".to_owned(),
+        })
+    }
+
+    /// A line for each key: what was applied now, else what was applied last.
+    pub fn lines(&self) -> &[String] {
+        match &self.last {
+            Some(last) if self.changes.is_empty() => &last.changes,
+            _ => &self.changes,
+        }
+    }
+}
+
 type Name<'a> = (&'a [String], &'a str);
 
 fn values(loaded: &Loaded) -> BTreeMap<Name<'_>, &Setting> {
@@ -158,9 +206,20 @@ fn accounts(loaded: &Loaded) -> BTreeSet<String> {
         .collect()
 }
 
+/// The table of an account.
+fn header(loaded: &Loaded, id: &str) -> String {
+    let bot = |setting: &Setting| matches!(setting.table.as_slice(), [server, _, name, ..] if server == "xmpp_server" && name == id);
+    if loaded.settings.iter().any(bot) {
+        format!("xmpp_server.bots.{}", quoted(id))
+    } else {
+        format!("channels.xmpp.{}", quoted(id))
+    }
+}
+
 fn account(setting: &Setting) -> Option<&str> {
     match setting.table.as_slice() {
         [channels, xmpp, id, ..] if channels == "channels" && xmpp == "xmpp" => Some(id),
+        [server, bots, id, ..] if server == "xmpp_server" && bots == "bots" => Some(id),
         _ => None,
     }
 }
@@ -177,7 +236,9 @@ fn effect(setting: &Setting, account: Option<&str>) -> Effect {
         };
     }
     let table = setting.table.join(".");
-    if RESTART.contains(&(table.as_str(), key)) {
+    if table == "xmpp_server" && !SERVER_AT_ONCE.contains(&key) {
+        Effect::Restart
+    } else if RESTART.contains(&(table.as_str(), key)) {
         Effect::Restart
     } else {
         Effect::Applied
