@@ -5,6 +5,15 @@
 
 pub mod access;
 pub mod config;
+pub mod engine;
 pub mod error;
+pub mod event;
 pub mod form;
 pub mod node;
+pub mod page;
+pub mod request;
+pub mod store;
+
+pub use engine::{Actor, Engine, Limits, Outcome, Profile};
+pub use event::{Audience, Notification, Recipients, Subscribers};
+pub use request::Request;
