@@ -4,6 +4,7 @@ use super::{Archive, Batch, Entry, Error, KeyValue, Query, Storage};
 
 const PEOPLE: KeyValue = KeyValue("people");
 const PLACES: KeyValue = KeyValue("places");
+const LOG_NOTES: KeyValue = KeyValue("log");
 const LOG: Archive = Archive("log");
 const OTHER: Archive = Archive("other");
 
@@ -13,6 +14,7 @@ pub async fn check(storage: Storage) {
     a_prefix_is_taken_literally(&storage).await;
     a_batch_is_all_or_nothing(&storage).await;
     concurrent_batches_fail_alone(&storage).await;
+    an_owner_goes_with_all_its_keys(&storage).await;
     old_keys_expire(&storage).await;
     archives_answer_ranges(&storage).await;
     archive_ids_are_never_given_twice(&storage).await;
@@ -136,6 +138,28 @@ async fn concurrent_batches_fail_alone(storage: &Storage) {
     assert_eq!(found.len(), 20);
     assert_eq!(found, ids);
     assert_eq!(keys(storage, "crowd", "k").await.len(), 20);
+}
+
+async fn an_owner_goes_with_all_its_keys(storage: &Storage) {
+    for (owner, key) in [("gone", ""), ("gone", "a"), ("gone", "b"), ("gon", "a")] {
+        put(storage, PEOPLE, owner, key, b"").await;
+    }
+    put(storage, LOG_NOTES, "gone", "a", b"").await;
+    append(storage, LOG, "gone", i64::MAX - 1).await;
+    let batch = Batch::new()
+        .delete_owner(PEOPLE, "gone")
+        .delete_owner(PEOPLE, "never was")
+        .prune(LOG, Some("gone"), i64::MAX)
+        .put(PEOPLE, "gone", "after", Vec::new());
+    storage.commit(batch).await.unwrap();
+    assert_eq!(keys(storage, "gone", "").await, ["after"]);
+    assert_eq!(keys(storage, "gon", "").await, ["a"]);
+    assert_eq!(storage.list(LOG_NOTES, "gone", "").await.unwrap().len(), 1);
+    assert!(
+        times(storage, LOG, "gone", Query::default())
+            .await
+            .is_empty()
+    );
 }
 
 async fn old_keys_expire(storage: &Storage) {

@@ -86,6 +86,8 @@ pub enum Write {
         owner: String,
         key: String,
     },
+    /// Removes every key of an owner. For an archive, `Prune` with the end of time does that.
+    DeleteOwner { store: KeyValue, owner: String },
     Append {
         archive: Archive,
         owner: String,
@@ -146,6 +148,16 @@ impl Batch {
             store,
             owner: owner.into(),
             key: key.into(),
+        });
+        self
+    }
+
+    /// Deletes every key that the owner has in the store.
+    #[must_use]
+    pub fn delete_owner(mut self, store: KeyValue, owner: &str) -> Self {
+        self.0.push(Write::DeleteOwner {
+            store,
+            owner: owner.into(),
         });
         self
     }

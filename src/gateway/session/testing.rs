@@ -68,6 +68,11 @@ impl Backend for Memory {
                 Write::Delete { store, owner, key } => {
                     state.keys.remove(&(store.0, owner, key));
                 }
+                Write::DeleteOwner { store, owner } => {
+                    state
+                        .keys
+                        .retain(|(name, of, _), _| *name != store.0 || *of != owner);
+                }
                 Write::Append {
                     archive,
                     owner,

@@ -51,6 +51,12 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<Option<u64
                 named_params! {":store": store.0, ":owner": owner, ":key": key},
             )?;
         }
+        Write::DeleteOwner { store, owner } => {
+            run(
+                "DELETE FROM key_value WHERE store = :store AND owner = :owner",
+                named_params! {":store": store.0, ":owner": owner},
+            )?;
+        }
         Write::Append {
             archive,
             owner,
