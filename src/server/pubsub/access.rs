@@ -44,12 +44,11 @@ pub fn may_read(record: &Record, relation: &Relation, jid: &BareJid) -> Result<(
         Affiliation::None => {}
     }
     match record.config.access_model {
-        AccessModel::Open => Ok(()),
         AccessModel::Presence | AccessModel::Roster if !relation.presence => Err(error::with(
             StanzaError::not_authorized(),
             "presence-subscription-required",
         )),
-        AccessModel::Presence => Ok(()),
+        AccessModel::Open | AccessModel::Presence => Ok(()),
         AccessModel::Roster => {
             let allowed = &record.config.roster_groups_allowed;
             if relation.groups.iter().any(|group| allowed.contains(group)) {

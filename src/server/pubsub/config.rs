@@ -201,12 +201,13 @@ fn short(values: &[String]) -> Option<String> {
     }
 }
 
-/// A number, or "max", which is `Some(None)`. An empty value is what older clients mean by it.
-fn limit(values: &[String]) -> Option<Option<u32>> {
-    match only(values)? {
-        "max" | "" => Some(None),
-        number => number.parse().ok().map(Some),
-    }
+/// Sets a number, or "max", for which older clients send an empty value.
+fn limit(limit: &mut Option<u32>, values: &[String]) -> Option<()> {
+    *limit = match only(values)? {
+        "max" | "" => None,
+        number => Some(number.parse().ok()?),
+    };
+    Some(())
 }
 
 fn limit_text(limit: Option<u32>) -> Vec<String> {
@@ -265,10 +266,7 @@ macro_rules! number {
             label: $label,
             kind: Kind::Text,
             read: |config| limit_text(config.$field),
-            write: |config, values| {
-                config.$field = limit(values)?;
-                Some(())
-            },
+            write: |config, values| limit(&mut config.$field, values),
         }
     };
 }

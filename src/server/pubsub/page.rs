@@ -26,7 +26,11 @@ impl Paging {
             return Ok(Self::default());
         };
         let max = child_text(set, "max", ns::RSM)
-            .map(|max| max.trim().parse().map_err(|_| StanzaError::bad_request()))
+            .map(|max| {
+                max.trim()
+                    .parse()
+                    .map_err(|_wrong| StanzaError::bad_request())
+            })
             .transpose()?;
         Ok(Self {
             wanted: true,

@@ -163,7 +163,7 @@ impl Request {
                 ids: item_ids(action)?,
                 max: action
                     .attr("max_items")
-                    .map(|max| max.parse().map_err(|_| StanzaError::bad_request()))
+                    .map(|max| max.parse().map_err(|_wrong| StanzaError::bad_request()))
                     .transpose()?,
                 paging: Paging::inside(pubsub)?,
             }),
@@ -345,7 +345,7 @@ fn jid(action: &Element) -> Result<Jid, StanzaError> {
     let jid = action
         .attr("jid")
         .ok_or_else(|| with(StanzaError::bad_request(), "jid-required"))?;
-    Jid::new(jid).map_err(|_| with(StanzaError::bad_request(), "invalid-jid"))
+    Jid::new(jid).map_err(|_wrong| with(StanzaError::bad_request(), "invalid-jid"))
 }
 
 fn subid(action: &Element) -> Option<String> {

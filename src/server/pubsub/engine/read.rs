@@ -190,7 +190,8 @@ impl Engine {
         Ok(notifications)
     }
 
-    async fn names(&self, service: &BareJid) -> Result<Vec<String>, StanzaError> {
+    /// The names of a service's nodes, in order.
+    pub async fn names(&self, service: &BareJid) -> Result<Vec<String>, StanzaError> {
         let slot = self.service(service).await?;
         Ok(match slot.get() {
             Some(service) => service.nodes.read().await.keys().cloned().collect(),

@@ -107,7 +107,7 @@ async fn ids(engine: &Engine, actor: &Actor, request: &str) -> Vec<String> {
 }
 
 fn condition(error: &StanzaError) -> String {
-    let detail = error.detail.as_ref().map_or("", Element::name);
+    let detail = error.detail.as_ref().map_or("", |detail| detail.name());
     format!("{:?} {detail}", error.condition).trim().to_owned()
 }
 

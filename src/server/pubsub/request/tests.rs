@@ -9,7 +9,7 @@ fn parse(set: bool, namespace: &str, inner: &str) -> Result<Request, StanzaError
 }
 
 fn condition(error: &StanzaError) -> String {
-    let detail = error.detail.as_ref().map_or("", Element::name);
+    let detail = error.detail.as_ref().map_or("", |detail| detail.name());
     format!("{:?} {detail}", error.condition)
 }
 
