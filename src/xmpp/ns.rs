@@ -4,6 +4,8 @@ pub use xmpp_parsers::ns::*;
 
 /// The content namespace between servers (RFC 6120, 4.8.3).
 pub const JABBER_SERVER: &str = "jabber:server";
+/// RFC 3921, 3.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 /// XEP-0012.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0050.
