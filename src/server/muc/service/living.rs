@@ -15,7 +15,6 @@ use crate::server::muc::event::{Change, Effect, Event, Incoming, Speech};
 use crate::server::muc::history::{Entry, Request, Spoken, select};
 use crate::server::muc::room::{Listing, Room};
 use crate::storage::{Answer, Batch, Durability};
-use crate::xmpp::element::element;
 use crate::xmpp::ns;
 
 pub(super) struct Living {
@@ -168,12 +167,9 @@ impl Living {
             } else {
                 crate::server::random_id()
             };
-            let attributes = [("id", id.as_str()), ("by", self.room.address().as_str())];
-            stanza.append_child(element("stanza-id", ns::STANZA_ID, &attributes));
-            self.past.push_back(Entry {
-                at: now,
-                stanza: stanza.clone(),
-            });
+            let entry = Entry::numbered(self.room.address(), now, stanza, &id);
+            stanza = entry.stanza.clone();
+            self.past.push_back(entry);
             while self.past.len() > service.policy.history {
                 self.past.pop_front();
             }
