@@ -13,6 +13,9 @@ use super::session::{Origin, Session};
 use super::{Server, Settings};
 use crate::storage::Storage;
 
+/// Of every account.
+pub(crate) const PASSWORD: &str = "pencil";
+
 /// A server for example.org with these accounts.
 pub(crate) async fn server(names: &[&str]) -> Server {
     with(Settings::new("example.org"), names).await
@@ -20,8 +23,13 @@ pub(crate) async fn server(names: &[&str]) -> Server {
 
 pub(crate) async fn with(settings: Settings, names: &[&str]) -> Server {
     let storage = Storage::in_memory().unwrap();
-    let _ = names;
-    Server::new(Arc::new(settings), storage, Accounts).unwrap()
+    let domain = jid::DomainPart::new(&settings.domain).unwrap().into_owned();
+    let accounts = Accounts::open(storage.clone(), &domain).await.unwrap();
+    for name in names {
+        let name = jid::NodePart::new(name).unwrap().into_owned();
+        accounts.create(&name, PASSWORD.into()).await.unwrap();
+    }
+    Server::new(Arc::new(settings), storage, accounts).unwrap()
 }
 
 pub(crate) struct Client {

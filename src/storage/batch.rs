@@ -52,8 +52,8 @@ pub enum Write {
     },
     /// Removes all entries of an owner in one archive.
     Clear { archive: Archive, owner: String },
-    /// Removes all keys and entries of an owner, in every store and archive.
-    DeleteOwner { owner: String },
+    /// Removes all keys of an owner in one store.
+    DeleteOwner { store: KeyValue, owner: String },
 }
 
 /// Writes that happen all or not at all.
@@ -165,6 +165,7 @@ impl Batch {
         })
     }
 
+    /// Removes every entry that the owner has in the archive.
     #[must_use]
     pub fn clear(self, archive: Archive, owner: &str) -> Self {
         self.with(Write::Clear {
@@ -173,10 +174,11 @@ impl Batch {
         })
     }
 
-    /// Removes all that is kept under this owner, in every store and archive.
+    /// Deletes every key that the owner has in the store.
     #[must_use]
-    pub fn delete_owner(self, owner: &str) -> Self {
+    pub fn delete_owner(self, store: KeyValue, owner: &str) -> Self {
         self.with(Write::DeleteOwner {
+            store,
             owner: owner.into(),
         })
     }

@@ -128,9 +128,9 @@ impl State {
             Write::Clear { archive, owner } => {
                 self.archives.remove(&(archive.0, owner));
             }
-            Write::DeleteOwner { owner } => {
-                self.keys.retain(|(_, of, _), _| *of != owner);
-                self.archives.retain(|(_, of), _| *of != owner);
+            Write::DeleteOwner { store, owner } => {
+                self.keys
+                    .retain(|(name, of, _), _| *name != store.0 || *of != owner);
             }
         }
         None

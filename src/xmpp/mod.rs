@@ -8,6 +8,7 @@ mod attribute;
 pub mod client;
 pub mod component;
 pub mod connector;
+pub mod datetime;
 pub mod dns;
 pub mod element;
 mod error;

@@ -1,25 +1,18 @@
-//! SCRAM for a client (RFC 5802, RFC 7677), with nothing of the server's taken on trust: its nonce must continue ours,
+//! SCRAM for a client (RFC 5802, RFC 7677; what a server shares of it is in `keys.rs`), with nothing of the server's taken on trust: its nonce must continue ours,
 //! its iteration count is capped, and its signature must prove that it knows the password too.
+
+mod keys;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::digest::core_api::BlockSizeUser;
-use hmac::digest::{Digest, KeyInit};
-use hmac::{Mac, SimpleHmac};
-use sha1::Sha1;
-use sha2::Sha256;
-use unicode_normalization::UnicodeNormalization;
+
+use self::keys::prove;
+pub use self::keys::{Hash, Keys, prepare};
 
 /// What a hostile server may make us compute. Real ones ask for 4,096 to some 600,000.
 const MOST_ITERATIONS: u32 = 5_000_000;
 /// RFC 7677, 4 asks servers for 4,096; fewer make guessing a stolen proof cheap.
 const LEAST_ITERATIONS: u32 = 1_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hash {
-    Sha1,
-    Sha256,
-}
 
 /// What the first message says about channel binding (RFC 5802, 6).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,11 +121,8 @@ impl First {
         let bound = [self.binding.header().as_bytes(), self.binding.data()].concat();
         let last = format!("c={},r={nonce}", STANDARD.encode(bound));
         let exchange = format!("{},{challenge},{last}", self.bare);
-        let password = prepare(password);
-        let (proof, signature) = match self.hash {
-            Hash::Sha1 => prove::<Sha1>(&password, &salt, iterations, &exchange),
-            Hash::Sha256 => prove::<Sha256>(&password, &salt, iterations, &exchange),
-        };
+        let salted = self.hash.salt(password, &salt, iterations);
+        let (proof, signature) = prove(self.hash, &salted, exchange.as_bytes());
         Ok(Proof {
             message: format!("{last},p={}", STANDARD.encode(proof)),
             signature,
@@ -165,77 +155,6 @@ impl Proof {
     pub(super) fn expected(&self) -> String {
         format!("v={}", STANDARD.encode(&self.signature))
     }
-}
-
-/// SASLprep (RFC 4013) as far as passwords in use need it: exotic spaces become plain ones, compatibility forms the
-/// common one.
-fn prepare(password: &str) -> String {
-    password
-        .chars()
-        .map(|char| {
-            if char.is_whitespace() && !char.is_control() {
-                ' '
-            } else {
-                char
-            }
-        })
-        .nfkc()
-        .collect()
-}
-
-/// RFC 5802, 3: the client's proof and the server's signature.
-fn prove<D: Digest + BlockSizeUser + Clone>(
-    password: &str,
-    salt: &[u8],
-    iterations: u32,
-    exchange: &str,
-) -> (Vec<u8>, Vec<u8>) {
-    let salted = derive::<D>(password.as_bytes(), salt, iterations);
-    let client_key = sign::<D>(&salted, b"Client Key");
-    let stored_key = D::digest(&client_key);
-    let client_signature = sign::<D>(&stored_key, exchange.as_bytes());
-    let server_key = sign::<D>(&salted, b"Server Key");
-    let proof = client_key
-        .iter()
-        .zip(&client_signature)
-        .map(|(key, signature)| key ^ signature)
-        .collect();
-    (proof, sign::<D>(&server_key, exchange.as_bytes()))
-}
-
-fn keyed<D: Digest + BlockSizeUser + Clone>(key: &[u8]) -> SimpleHmac<D> {
-    <SimpleHmac<D> as KeyInit>::new_from_slice(key).unwrap_or_else(|_never| {
-        <SimpleHmac<D> as KeyInit>::new(&hmac::digest::Key::<SimpleHmac<D>>::default())
-    })
-}
-
-fn sign<D: Digest + BlockSizeUser + Clone>(key: &[u8], message: &[u8]) -> Vec<u8> {
-    let mut mac = keyed::<D>(key);
-    mac.update(message);
-    mac.finalize().into_bytes().to_vec()
-}
-
-/// RFC 5802, 2.2: `Hi`, which is PBKDF2 with one block.
-fn derive<D: Digest + BlockSizeUser + Clone>(
-    password: &[u8],
-    salt: &[u8],
-    iterations: u32,
-) -> Vec<u8> {
-    let keyed = keyed::<D>(password);
-    let mut mac = keyed.clone();
-    mac.update(salt);
-    mac.update(&1_u32.to_be_bytes());
-    let mut block = mac.finalize().into_bytes();
-    let mut sum = block.to_vec();
-    for _ in 1..iterations {
-        let mut mac = keyed.clone();
-        mac.update(&block);
-        block = mac.finalize().into_bytes();
-        for (sum, byte) in sum.iter_mut().zip(&block) {
-            *sum ^= byte;
-        }
-    }
-    sum
 }
 
 #[cfg(test)]
@@ -328,6 +247,5 @@ mod tests {
             let first = First::new(Hash::Sha1, binding, "a,b=c", "1".to_owned());
             assert_eq!(first.message(), expected);
         }
-        assert_eq!(prepare("ⅸ\u{a0}x"), "ix x");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::places::{Places, tag_number};
 use super::queries::id_bound;
@@ -111,10 +111,10 @@ pub(super) fn apply(
             places.forget();
             clear(connection, *archive, owner)?
         }
-        Write::DeleteOwner { owner } => {
-            places.forget();
-            delete_owner(connection, owner)?
-        }
+        Write::DeleteOwner { store, owner } => run(
+            "DELETE FROM key_value WHERE store = :store AND owner = :owner",
+            named_params! {":store": store.0, ":owner": owner},
+        )?,
     };
     Ok(())
 }
@@ -130,35 +130,6 @@ fn clear(connection: &Connection, archive: Archive, owner: &str) -> rusqlite::Re
     connection
         .prepare_cached("DELETE FROM place WHERE archive = :archive AND owner = :owner")?
         .execute(place)
-}
-
-fn delete_owner(connection: &Connection, owner: &str) -> rusqlite::Result<usize> {
-    let parameters = named_params! {":owner": owner};
-    connection
-        .prepare_cached(
-            "DELETE FROM entry WHERE place IN (SELECT place.id FROM place WHERE owner = :owner)",
-        )?
-        .execute(parameters)?;
-    connection
-        .prepare_cached("DELETE FROM place WHERE owner = :owner")?
-        .execute(parameters)?;
-    // The key begins with the store: from each to the next, which is a few steps where a scan would read everything.
-    let mut store = String::new();
-    let mut deleted: usize = 0;
-    while let Some(next) = connection
-        .prepare_cached("SELECT store FROM key_value WHERE store > :store ORDER BY store LIMIT 1")?
-        .query_row(named_params! {":store": store}, |row| {
-            row.get::<_, String>(0)
-        })
-        .optional()?
-    {
-        let keys = connection
-            .prepare_cached("DELETE FROM key_value WHERE store = :store AND owner = :owner")?
-            .execute(named_params! {":store": next, ":owner": owner})?;
-        deleted = deleted.saturating_add(keys);
-        store = next;
-    }
-    Ok(deleted)
 }
 
 /// Ids up to this one are not to be given again after a start.

@@ -210,7 +210,7 @@ async fn ids_rise_over_a_crash_a_deletion_and_a_clock_that_stepped_back() {
     let storage = Storage::open(&path).unwrap();
     let last = append(storage.clone()).await;
     assert_eq!(last, future + 1);
-    let delete = Batch::new().delete_owner("me");
+    let delete = Batch::new().clear(LOG, "me");
     storage.commit(delete).await.unwrap();
     // A crash: what is there at this moment, without a close.
     let crashed = directory.path().join("crashed.db");

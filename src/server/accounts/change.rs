@@ -1,0 +1,131 @@
+//! What changes accounts. What is promised is in the store first; then whoever must act is told.
+
+use std::sync::Arc;
+
+use jid::NodeRef;
+use secrecy::SecretString;
+use tracing::info;
+
+use super::credentials::Record;
+use super::{
+    ACCOUNTS, Account, Accounts, Change, Error, LAST_LOGINS, LONGEST_NAME, lock, now, write_lock,
+};
+use crate::storage::{self, Batch};
+
+impl Accounts {
+    /// Makes an account.
+    pub async fn create(&self, name: &NodeRef, password: SecretString) -> Result<(), Error> {
+        if name.len() > LONGEST_NAME {
+            return Err(Error::Name(name.as_str().chars().take(40).collect()));
+        }
+        if self.exists(name) {
+            return Err(Error::Exists(self.jid(name)));
+        }
+        let credentials = self.derive(password).await?;
+        let created = now();
+        let record = Record::new(created, None, &credentials).to_bytes();
+        let batch = Batch::new().put_new(ACCOUNTS, &self.0.domain, name, record);
+        match self.0.storage.commit(batch).await {
+            Ok(_) => {}
+            Err(storage::Error::Taken { .. }) if self.exists(name) => {
+                return Err(Error::Exists(self.jid(name)));
+            }
+            Err(storage::Error::Taken { .. }) => return Err(Error::Deleted(self.jid(name))),
+            Err(err) => return Err(err.into()),
+        }
+        let account = Account {
+            created,
+            disabled: None,
+            credentials: Arc::new(credentials),
+            last_login: Arc::default(),
+        };
+        write_lock(&self.0.known).insert(name.to_owned(), account);
+        self.tell(name, &Change::Created);
+        Ok(())
+    }
+
+    /// Changes the password; the tokens of all devices end with the old one.
+    pub async fn set_password(&self, name: &NodeRef, password: SecretString) -> Result<(), Error> {
+        if !self.exists(name) {
+            return Err(Error::Unknown(self.jid(name)));
+        }
+        let credentials = Arc::new(self.derive(password).await?);
+        let new = Arc::clone(&credentials);
+        let batch = self.without_tokens(name);
+        self.change(name, batch, move |account| account.credentials = new)
+            .await?;
+        self.tell(name, &Change::Password);
+        Ok(())
+    }
+
+    /// Nobody can log in to it; everything is kept.
+    pub async fn disable(&self, name: &NodeRef) -> Result<(), Error> {
+        let at = now();
+        let batch = self.without_tokens(name);
+        self.change(name, batch, |account| account.disabled = Some(at))
+            .await?;
+        self.tell(name, &Change::Disabled);
+        Ok(())
+    }
+
+    pub async fn enable(&self, name: &NodeRef) -> Result<(), Error> {
+        self.change(name, Batch::new(), |account| account.disabled = None)
+            .await?;
+        self.tell(name, &Change::Enabled);
+        Ok(())
+    }
+
+    /// Ends the account and what the features keep for it; its name is not given again.
+    pub async fn delete(&self, name: &NodeRef) -> Result<(), Error> {
+        let jid = self.jid(name);
+        let writing = self.0.writing.lock().await;
+        if !self.exists(name) {
+            return Err(Error::Unknown(jid));
+        }
+        let tombstone = Record::Deleted { at: now() }.to_bytes();
+        let batch = self
+            .without_tokens(name)
+            .delete(LAST_LOGINS, &self.0.domain, name)
+            .put(ACCOUNTS, &self.0.domain, name, tombstone);
+        let forget = lock(&self.0.forget).clone();
+        let batch = forget
+            .iter()
+            .fold(batch, |batch, forget| batch.and(forget(&jid)));
+        self.0.storage.commit(batch).await?;
+        write_lock(&self.0.known).remove(name);
+        drop(writing);
+        info!(%jid, "The account has been deleted");
+        self.tell(name, &Change::Deleted);
+        Ok(())
+    }
+
+    async fn change(
+        &self,
+        name: &NodeRef,
+        batch: Batch,
+        change: impl FnOnce(&mut Account),
+    ) -> Result<(), Error> {
+        let _writing = self.0.writing.lock().await;
+        let mut account = self
+            .with(name, |account| Account {
+                created: account.created,
+                disabled: account.disabled,
+                credentials: Arc::clone(&account.credentials),
+                last_login: Arc::clone(&account.last_login),
+            })
+            .ok_or_else(|| Error::Unknown(self.jid(name)))?;
+        change(&mut account);
+        let record = Record::new(account.created, account.disabled, &account.credentials);
+        let batch = batch.put(ACCOUNTS, &self.0.domain, name, record.to_bytes());
+        self.0.storage.commit(batch).await?;
+        write_lock(&self.0.known).insert(name.to_owned(), account);
+        Ok(())
+    }
+
+    fn tell(&self, name: &NodeRef, change: &Change) {
+        let jid = self.jid(name);
+        for observer in lock(&self.0.observers).clone() {
+            observer(&jid, change);
+        }
+    }
+}
