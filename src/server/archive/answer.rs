@@ -231,7 +231,7 @@ fn is_with(entry: &Entry, full: &Jid) -> bool {
     message(entry).is_some_and(|message| {
         ["from", "to"]
             .iter()
-            .any(|name| message.attr(name) == Some(full.as_str()))
+            .any(|name| message.attr(*name) == Some(full.as_str()))
     })
 }
 
@@ -256,7 +256,10 @@ fn result(archive: &BareJid, asked: &Asked, id: &str, entry: &Entry) -> Option<E
 
 fn fin(page: &Found, cipher: &Cipher, count: Option<u64>) -> Element {
     let mut rsm = Element::bare("set", ns::RSM);
-    for (name, entry) in [("first", page.entries.first()), ("last", page.entries.last())] {
+    for (name, entry) in [
+        ("first", page.entries.first()),
+        ("last", page.entries.last()),
+    ] {
         if let Some(entry) = entry {
             rsm.append_child(text_element(name, ns::RSM, &cipher.encode(entry.id)));
         }

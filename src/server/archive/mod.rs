@@ -106,17 +106,16 @@ impl Archives {
             String::from(message).into_bytes(),
         );
         let Submitted { ids, written } = self.0.storage.submit(batch, Durability::Power);
-        match ids.first() {
-            Some(position) => Ok(Kept {
-                id: cipher.encode(*position),
-                position: *position,
-                written,
-            }),
-            None => {
-                written.await?;
-                Err(Error::Closed)
-            }
-        }
+        let Some(position) = ids.first() else {
+            // It was not taken into the queue.
+            written.await?;
+            return Err(Error::Closed);
+        };
+        Ok(Kept {
+            id: cipher.encode(*position),
+            position: *position,
+            written,
+        })
     }
 
     /// Takes back what was not accepted after all.

@@ -136,9 +136,8 @@ impl Page {
 
 /// The fields that a query may have (XEP-0313, 4.1.6).
 pub fn form() -> Element {
-    let field = |name: &str, kind: &str| {
-        element("field", ns::DATA_FORMS, &[("var", name), ("type", kind)])
-    };
+    let field =
+        |name: &str, kind: &str| element("field", ns::DATA_FORMS, &[("var", name), ("type", kind)]);
     let mut form = element("x", ns::DATA_FORMS, &[("type", "form")]);
     let mut form_type = field("FORM_TYPE", "hidden");
     form_type.append_child(text_element("value", ns::DATA_FORMS, ns::MAM));
@@ -148,11 +147,7 @@ pub fn form() -> Element {
         form.append_child(field(name, "text-single"));
     }
     let mut ids = field("ids", "list-multi");
-    let mut validate = element(
-        "validate",
-        ns::XDATA_VALIDATE,
-        &[("datatype", "xs:string")],
-    );
+    let mut validate = element("validate", ns::XDATA_VALIDATE, &[("datatype", "xs:string")]);
     validate.append_child(Element::bare("open", ns::XDATA_VALIDATE));
     ids.append_child(validate);
     form.append_child(ids);
@@ -173,10 +168,10 @@ mod tests {
     }
 
     fn fields(fields: &[(&str, &str)]) -> String {
-        let fields: String = fields
-            .iter()
-            .map(|(name, value)| format!("<field var='{name}'><value>{value}</value></field>"))
-            .collect();
+        let field = |(name, value): &(&str, &str)| {
+            format!("<field var='{name}'><value>{value}</value></field>")
+        };
+        let fields = fields.iter().map(field).collect::<Vec<_>>().concat();
         format!(
             "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>{fields}</x>"
         )
@@ -231,16 +226,45 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let set = |inner: &str| format!("<set xmlns='http://jabber.org/protocol/rsm'>{inner}</set>");
+        let set =
+            |inner: &str| format!("<set xmlns='http://jabber.org/protocol/rsm'>{inner}</set>");
         for (name, inner, condition) in [
-            ("a field of no meaning", fields(&[("urn:x", "1")]), Condition::FeatureNotImplemented),
-            ("no JID", fields(&[("with", "a@@b")]), Condition::JidMalformed),
-            ("no time", fields(&[("start", "yesterday")]), Condition::BadRequest),
-            ("another form", fields(&[("FORM_TYPE", "urn:x")]), Condition::BadRequest),
-            ("no form", "<x xmlns='jabber:x:data' type='form'/>".into(), Condition::BadRequest),
+            (
+                "a field of no meaning",
+                fields(&[("urn:x", "1")]),
+                Condition::FeatureNotImplemented,
+            ),
+            (
+                "no JID",
+                fields(&[("with", "a@@b")]),
+                Condition::JidMalformed,
+            ),
+            (
+                "no time",
+                fields(&[("start", "yesterday")]),
+                Condition::BadRequest,
+            ),
+            (
+                "another form",
+                fields(&[("FORM_TYPE", "urn:x")]),
+                Condition::BadRequest,
+            ),
+            (
+                "no form",
+                "<x xmlns='jabber:x:data' type='form'/>".into(),
+                Condition::BadRequest,
+            ),
             ("no number", set("<max>many</max>"), Condition::BadRequest),
-            ("less than nothing", set("<max>-1</max>"), Condition::BadRequest),
-            ("an index", set("<index>5</index>"), Condition::FeatureNotImplemented),
+            (
+                "less than nothing",
+                set("<max>-1</max>"),
+                Condition::BadRequest,
+            ),
+            (
+                "an index",
+                set("<index>5</index>"),
+                Condition::FeatureNotImplemented,
+            ),
         ] {
             let error = read(&inner).unwrap_err();
             assert_eq!(error.condition, condition, "{name}");
@@ -256,7 +280,16 @@ mod tests {
         let names: Vec<_> = x.children().filter_map(|field| field.attr("var")).collect();
         assert_eq!(
             names,
-            ["FORM_TYPE", "with", "start", "end", "before-id", "after-id", "ids", "include-groupchat"]
+            [
+                "FORM_TYPE",
+                "with",
+                "start",
+                "end",
+                "before-id",
+                "after-id",
+                "ids",
+                "include-groupchat"
+            ]
         );
     }
 }

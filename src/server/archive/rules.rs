@@ -30,10 +30,9 @@ const CONTENT: &[(Option<&str>, &str)] = &[
 ];
 
 fn is_content(child: &Element) -> bool {
-    CONTENT
-        .iter()
-        .any(|(name, namespace)| child.has_ns(*namespace) && name.is_none_or(|name| child.name() == name))
-        || (child.is("x", ns::MUC_USER) && child.has_child("invite", ns::MUC_USER))
+    CONTENT.iter().any(|(name, namespace)| {
+        child.has_ns(*namespace) && name.is_none_or(|name| child.name() == name)
+    }) || (child.is("x", ns::MUC_USER) && child.has_child("invite", ns::MUC_USER))
 }
 
 /// A message that says something.
@@ -52,9 +51,9 @@ pub fn hint(message: &Stanza, name: &str) -> bool {
 
 /// A private message that a room has passed on (XEP-0045, 7.5): no invitation.
 pub fn is_from_occupant(message: &Stanza) -> bool {
-    message
-        .child("x", ns::MUC_USER)
-        .is_some_and(|x| !x.has_child("invite", ns::MUC_USER) && !x.has_child("decline", ns::MUC_USER))
+    message.child("x", ns::MUC_USER).is_some_and(|x| {
+        !x.has_child("invite", ns::MUC_USER) && !x.has_child("decline", ns::MUC_USER)
+    })
 }
 
 /// Why a message is not kept for a user; `None` if it is.
@@ -83,7 +82,12 @@ pub fn reason_to_skip_in_room(message: &Stanza) -> Option<&'static str> {
 
 fn skip_by_content(message: &Stanza) -> Option<&'static str> {
     // The older names stand in the text of XEP-0334 0.1, beside the newer ones.
-    for name in ["no-store", "no-permanent-store", "no-storage", "no-permanent-storage"] {
+    for name in [
+        "no-store",
+        "no-permanent-store",
+        "no-storage",
+        "no-permanent-storage",
+    ] {
         if hint(message, name) {
             return Some("it asks not to be kept");
         }
@@ -127,21 +131,96 @@ mod tests {
             row("an error", "error", "<body>x</body>", false),
             row("in a room", "groupchat", "<body>x</body>", false),
             row("nothing", "chat", "", false),
-            row("a chat state", "chat", "<composing xmlns='http://jabber.org/protocol/chatstates'/>", false),
-            row("a body of another namespace", "chat", "<body xmlns='urn:x'>x</body>", false),
-            row("a reaction", "chat", "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>", true),
-            row("a retraction", "chat", "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>", true),
-            row("a marker", "chat", "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>", true),
-            row("markable alone", "chat", "<markable xmlns='urn:xmpp:chat-markers:0'/>", false),
-            row("a receipt", "chat", "<received xmlns='urn:xmpp:receipts' id='1'/>", true),
-            row("a request for a receipt", "chat", "<request xmlns='urn:xmpp:receipts'/>", false),
-            row("a call", "chat", "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>", true),
-            row("OMEMO", "chat", "<encrypted xmlns='urn:xmpp:omemo:2'/>", true),
-            row("an invitation", "normal", "<x xmlns='http://jabber.org/protocol/muc#user'><invite/></x>", true),
-            row("a room's state", "normal", "<x xmlns='http://jabber.org/protocol/muc#user'><item/></x>", false),
-            row("no-store", "chat", "<body>x</body><no-store xmlns='urn:xmpp:hints'/>", false),
-            row("no-permanent-store", "chat", "<body>x</body><no-permanent-store xmlns='urn:xmpp:hints'/>", false),
-            row("store", "chat", "<x xmlns='urn:x'/><store xmlns='urn:xmpp:hints'/>", true),
+            row(
+                "a chat state",
+                "chat",
+                "<composing xmlns='http://jabber.org/protocol/chatstates'/>",
+                false,
+            ),
+            row(
+                "a body of another namespace",
+                "chat",
+                "<body xmlns='urn:x'>x</body>",
+                false,
+            ),
+            row(
+                "a reaction",
+                "chat",
+                "<reactions xmlns='urn:xmpp:reactions:0' id='1'/>",
+                true,
+            ),
+            row(
+                "a retraction",
+                "chat",
+                "<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
+                true,
+            ),
+            row(
+                "a marker",
+                "chat",
+                "<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>",
+                true,
+            ),
+            row(
+                "markable alone",
+                "chat",
+                "<markable xmlns='urn:xmpp:chat-markers:0'/>",
+                false,
+            ),
+            row(
+                "a receipt",
+                "chat",
+                "<received xmlns='urn:xmpp:receipts' id='1'/>",
+                true,
+            ),
+            row(
+                "a request for a receipt",
+                "chat",
+                "<request xmlns='urn:xmpp:receipts'/>",
+                false,
+            ),
+            row(
+                "a call",
+                "chat",
+                "<propose xmlns='urn:xmpp:jingle-message:0' id='1'/>",
+                true,
+            ),
+            row(
+                "OMEMO",
+                "chat",
+                "<encrypted xmlns='urn:xmpp:omemo:2'/>",
+                true,
+            ),
+            row(
+                "an invitation",
+                "normal",
+                "<x xmlns='http://jabber.org/protocol/muc#user'><invite/></x>",
+                true,
+            ),
+            row(
+                "a room's state",
+                "normal",
+                "<x xmlns='http://jabber.org/protocol/muc#user'><item/></x>",
+                false,
+            ),
+            row(
+                "no-store",
+                "chat",
+                "<body>x</body><no-store xmlns='urn:xmpp:hints'/>",
+                false,
+            ),
+            row(
+                "no-permanent-store",
+                "chat",
+                "<body>x</body><no-permanent-store xmlns='urn:xmpp:hints'/>",
+                false,
+            ),
+            row(
+                "store",
+                "chat",
+                "<x xmlns='urn:x'/><store xmlns='urn:xmpp:hints'/>",
+                true,
+            ),
         ];
         for row in table {
             let reason = reason_to_skip(&message(row.kind, row.payload));
@@ -155,8 +234,16 @@ mod tests {
             ("groupchat", "<body>x</body>", true),
             ("groupchat", "<subject>x</subject>", true),
             ("groupchat", "<subject/>", true),
-            ("groupchat", "<active xmlns='http://jabber.org/protocol/chatstates'/>", false),
-            ("groupchat", "<body>x</body><no-store xmlns='urn:xmpp:hints'/>", false),
+            (
+                "groupchat",
+                "<active xmlns='http://jabber.org/protocol/chatstates'/>",
+                false,
+            ),
+            (
+                "groupchat",
+                "<body>x</body><no-store xmlns='urn:xmpp:hints'/>",
+                false,
+            ),
             ("chat", "<body>x</body>", false),
         ] {
             let reason = reason_to_skip_in_room(&message(kind, payload));
