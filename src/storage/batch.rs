@@ -52,7 +52,7 @@ pub enum Write {
     },
     /// Removes all entries of an owner in one archive.
     Clear { archive: Archive, owner: String },
-    /// Removes all keys of an owner in one store.
+    /// Removes all keys of an owner in one store. (Not in all of them: a person and a bot may have the same name.)
     DeleteOwner { store: KeyValue, owner: String },
 }
 
@@ -174,7 +174,7 @@ impl Batch {
         })
     }
 
-    /// Deletes every key that the owner has in the store.
+    /// Removes every key that the owner has in the store; for an archive, [`Self::clear`].
     #[must_use]
     pub fn delete_owner(self, store: KeyValue, owner: &str) -> Self {
         self.with(Write::DeleteOwner {

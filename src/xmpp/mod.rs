@@ -5,6 +5,7 @@
 //! [`register`] (XEP-0077) and [`secrets`] (its passwords).
 
 mod attribute;
+pub mod caps;
 pub mod client;
 pub mod component;
 pub mod connector;
@@ -21,5 +22,5 @@ pub mod scram;
 pub mod secrets;
 pub mod tls;
 
-pub use client::{Acknowledged, Client, Event, Mechanism, Settings, Transport};
+pub use client::{Acknowledged, Client, Dial, Event, Mechanism, Settings, Transport};
 pub use error::Error;

@@ -7,6 +7,7 @@ mod answer;
 mod ids;
 pub mod preferences;
 pub mod request;
+pub mod rooms;
 pub mod rules;
 #[cfg(test)]
 mod tests;
@@ -88,12 +89,13 @@ impl Archives {
             .await
     }
 
-    /// Keeps a message of now. `with`: whom it is to or from; in a room, who said it. Its id is known before the disk has
+    /// Keeps a message. `at`: its time, in milliseconds since 1970, which is not in the future. `with`: whom it is to or from; in a room, who said it. Its id is known before the disk has
     /// it; calls that follow each other are kept in their order.
     pub async fn keep(
         &self,
         owner: &str,
         with: &BareJid,
+        at: i64,
         message: &Element,
     ) -> Result<Kept, Error> {
         let cipher = self.cipher().await?;
@@ -101,7 +103,7 @@ impl Archives {
         let batch = Batch::new().append_tagged(
             self.0.archive,
             owner,
-            datetime::now(),
+            at,
             with.as_str(),
             String::from(message).into_bytes(),
         );

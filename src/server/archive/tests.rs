@@ -29,7 +29,9 @@ fn message(from: &str, to: &str, body: &str) -> Element {
 async fn keep(archives: &Archives, with: &str, body: &str) -> String {
     let with = Jid::new(with).unwrap();
     let message = message(with.as_str(), "juliet@capulet.lit/balcony", body);
-    let kept = archives.keep(OWNER, &with.to_bare(), &message).await;
+    let kept = archives
+        .keep(OWNER, &with.to_bare(), datetime::now(), &message)
+        .await;
     kept.unwrap().id
 }
 
@@ -428,7 +430,7 @@ async fn an_id_that_is_not_there_is_not_found() {
     let of_another = Jid::new("romeo@montague.lit").unwrap().to_bare();
     let stranger = message("a@b", "c@d", "secret");
     let kept = archives
-        .keep("somebody", &of_another, &stranger)
+        .keep("somebody", &of_another, datetime::now(), &stranger)
         .await
         .unwrap();
     archives
@@ -580,7 +582,10 @@ async fn a_room_is_searched_by_author_or_occupant() {
         let from = format!("{room}/{nick}");
         let said = message(&from, "", nick);
         let author = BareJid::new(author).unwrap();
-        archives.keep(room.as_str(), &author, &said).await.unwrap();
+        archives
+            .keep(room.as_str(), &author, datetime::now(), &said)
+            .await
+            .unwrap();
     }
     for (with, expected) in [
         ("hag@shakespeare.lit", vec!["first"]),

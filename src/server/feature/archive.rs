@@ -2,30 +2,35 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jid::Jid;
 use tokio::sync::Mutex as AsyncMutex;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::super::account::Account;
 use super::super::archive::preferences::{Preferences, Wish};
-use super::super::archive::{Archives, Asked, MESSAGES, request, rules};
+use super::super::archive::{Archives, Asked, MESSAGES, ROOMS, request, rules};
 use super::super::mail::Mail;
 use super::super::passage::{Archived, Passage, Side};
 use super::super::router::{IqType, OnMessage, Reply, Request, Router, Stage, Target, Verdict};
 use super::super::stanza::{MessageType, Stanza};
 use super::super::{Server, StanzaError};
 use super::stanza_id;
+use crate::runtime::Stop;
 use crate::storage::{Batch, KeyValue};
 use crate::xmpp::element::{element, set};
-use crate::xmpp::ns;
+use crate::xmpp::{datetime, ns};
 
 /// By local part: key `preferences`.
 pub const PREFERENCES: KeyValue = KeyValue("archive_preferences");
 
 /// How many private messages from rooms are remembered to recognise the copies for other sessions.
 const RECENT: usize = 32;
+
+/// Between two looks for what is too old.
+const PAUSE: Duration = Duration::from_hours(1);
 
 pub(super) fn register(router: &mut Router, server: &Server) -> anyhow::Result<()> {
     let own = [Target::Own];
@@ -159,7 +164,7 @@ impl Keep {
         }
         let kept = self
             .0
-            .keep(account.owner(), &with, message.element())
+            .keep(account.owner(), &with, datetime::now(), message.element())
             .await?;
         let archived = Archived {
             id: kept.id,
@@ -306,11 +311,23 @@ async fn set_preferences(request: Request) -> Reply {
     Ok(Some(answer))
 }
 
-/// Removes what is older than `archive_days` says. To be called now and then.
-pub async fn expire(server: &Server) -> Result<(), crate::storage::Error> {
-    let days = server.settings().archive_days;
-    let archives = Archives::new(server.storage().clone(), MESSAGES);
-    archives.expire(days).await
+/// Removes what is older than `archive_days` says, from the archives of accounts and of rooms, until `stop`.
+pub async fn maintain(server: Server, stop: Stop) -> anyhow::Result<()> {
+    let archives =
+        [MESSAGES, ROOMS].map(|archive| Archives::new(server.storage().clone(), archive));
+    loop {
+        let days = server.settings().archive_days;
+        for archive in &archives {
+            // It is tried again; a store that has failed for good says so elsewhere.
+            if let Err(err) = archive.expire(days).await {
+                warn!("What is too old stays in the archive for now: {err}");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 
 pub mod archive;
 pub mod blocking;
+mod caps;
 pub mod carbons;
 mod disco;
 pub mod offline;
+mod pep;
 mod ping;
 mod stanza_id;
 
@@ -22,10 +24,12 @@ type Register = fn(&mut Router, &Server) -> Result<()>;
 const FEATURES: &[(&str, Register)] = &[
     ("disco", disco::register),
     ("ping", ping::register),
+    ("caps", caps::register),
     ("blocking", blocking::register),
     ("archive", archive::register),
     ("offline", offline::register),
     ("carbons", carbons::register),
+    ("pep", pep::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
