@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod accounts;
+pub mod archive;
 pub mod certificate;
 mod error;
 pub mod extensions;

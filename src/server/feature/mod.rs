@@ -1,15 +1,22 @@
 //! What the server can do beyond RFC 6121, a file for each XEP. A feature registers what it claims; this table is the
 //! only list.
 
+pub mod archive;
+pub mod blocking;
 mod caps;
+pub mod carbons;
 mod disco;
+pub mod offline;
 mod pep;
 mod ping;
+mod stanza_id;
 
 use anyhow::{Context, Result};
 
 use super::Server;
+use super::archive::MESSAGES;
 use super::router::Router;
+use crate::storage::Batch;
 
 type Register = fn(&mut Router, &Server) -> Result<()>;
 
@@ -18,6 +25,10 @@ const FEATURES: &[(&str, Register)] = &[
     ("disco", disco::register),
     ("ping", ping::register),
     ("caps", caps::register),
+    ("blocking", blocking::register),
+    ("archive", archive::register),
+    ("offline", offline::register),
+    ("carbons", carbons::register),
     ("pep", pep::register),
 ];
 
@@ -26,4 +37,13 @@ pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
         register(router, server).with_context(|| format!("Failed to set up {name}"))?;
     }
     Ok(())
+}
+
+/// Removes what features keep of an account that is deleted; `owner`: its local part.
+pub fn erase(owner: &str) -> Batch {
+    Batch::new()
+        .clear(MESSAGES, owner)
+        .clear(offline::OFFLINE, owner)
+        .delete_owner(archive::PREFERENCES, owner)
+        .delete_owner(blocking::BLOCKED, owner)
 }
