@@ -1,14 +1,16 @@
 //! The value of every key that is not written. `moltis.toml.example` repeats them, and a test compares.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use jid::BareJid;
 
 use super::{
-    Account, AutoJoin, Budget, Channels, Chat, Compaction, CompactionMode, Config, Failover,
-    Identity, Log, LogFormat, MentionMode, Metrics, Policy, Provider, ProviderKind, QueueMode,
-    Room, Server, Skills, StreamMode, UserOverride,
+    Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
+    Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
+    ProviderKind, QueueMode, Registration, Room, Server, Skills, StreamMode, UserOverride,
+    XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -28,6 +30,7 @@ impl Default for Config {
             providers: BTreeMap::from([(OFFLINE.to_owned(), Provider::offline())]),
             channels: Channels::default(),
             skills: Skills::default(),
+            xmpp_server: XmppServer::default(),
             directory: PathBuf::new(),
         }
     }
@@ -126,6 +129,54 @@ impl Default for Skills {
     }
 }
 
+impl Default for XmppServer {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            domain: String::new(),
+            bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            c2s_port: 5222,
+            c2s_tls_port: 5223,
+            allow_plaintext: false,
+            admins: Vec::new(),
+            registration: Registration::Closed,
+            certificate: Certificate::Auto,
+            archive_days: 30,
+            muc_host: String::new(),
+            contact: BTreeMap::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl XmppServer {
+    /// A server for this domain with every other key at its default.
+    pub fn new(domain: &str) -> Self {
+        Self {
+            enabled: true,
+            domain: domain.to_owned(),
+            muc_host: format!("conference.{domain}"),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            c2s_bytes_per_second: 20_000,
+            stanza_bytes: 262_144,
+            preauth_bytes: 8_192,
+            preauth_elements: 32,
+            sessions_per_user: 10,
+            connections_per_ip: 100,
+            login_failures_per_ip: 20,
+            registrations_per_ip_per_hour: 3,
+            offline_messages: 1_000,
+        }
+    }
+}
+
 impl Provider {
     /// A provider of this kind and address with every other key at its default.
     pub fn new(kind: ProviderKind, base_url: impl Into<String>) -> Self {
@@ -153,6 +204,7 @@ impl Account {
     pub fn new(jid: BareJid) -> Self {
         Self {
             enabled: true,
+            local: false,
             jid,
             password: None,
             resource: "moltis".to_owned(),

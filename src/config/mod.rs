@@ -47,6 +47,7 @@ pub struct Config {
     pub providers: BTreeMap<String, Provider>,
     pub channels: Channels,
     pub skills: Skills,
+    pub xmpp_server: XmppServer,
     /// The directory of the file. Relative paths in the file have been joined to it.
     pub directory: PathBuf,
 }
@@ -164,6 +165,62 @@ pub struct Channels {
     pub xmpp: BTreeMap<String, Account>,
 }
 
+/// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XmppServer {
+    pub enabled: bool,
+    /// Prepared; empty only where the server is off.
+    pub domain: String,
+    pub bind: Vec<std::net::IpAddr>,
+    /// STARTTLS; 0: off, as for the other ports.
+    pub c2s_port: u16,
+    /// Direct TLS (XEP-0368).
+    pub c2s_tls_port: u16,
+    /// Logins without TLS, on loopback alone.
+    pub allow_plaintext: bool,
+    pub admins: Vec<jid::BareJid>,
+    pub registration: Registration,
+    pub certificate: Certificate,
+    /// Days; 0: for ever.
+    pub archive_days: u32,
+    pub muc_host: String,
+    /// URIs by purpose (XEP-0157).
+    pub contact: BTreeMap<String, Vec<String>>,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Registration {
+    #[default]
+    Closed,
+    Open,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Certificate {
+    /// ACME, or self-signed where the domain is not public.
+    #[default]
+    Auto,
+    /// PEM files: the chain, and its key.
+    Files { certificate: PathBuf, key: PathBuf },
+}
+
+/// `[xmpp_server.limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub c2s_bytes_per_second: u32,
+    pub stanza_bytes: usize,
+    /// Before a client has logged in.
+    pub preauth_bytes: usize,
+    pub preauth_elements: u32,
+    pub sessions_per_user: usize,
+    pub connections_per_ip: usize,
+    /// In ten minutes; then the address is refused for an hour.
+    pub login_failures_per_ip: u32,
+    pub registrations_per_ip_per_hour: u32,
+    pub offline_messages: usize,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoJoin {
     Always,
@@ -199,6 +256,8 @@ pub enum StreamMode {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub enabled: bool,
+    /// Served in this process, by the embedded server: no password, no socket.
+    pub local: bool,
     /// Bare, or the component's domain.
     pub jid: jid::BareJid,
     pub password: Option<SecretString>,

@@ -15,7 +15,7 @@ pub struct StanzaError {
     /// In English, for a person.
     pub text: Option<String>,
     /// An application's own condition beside the defined one (RFC 6120, 8.3.4).
-    pub detail: Option<Element>,
+    pub detail: Option<Box<Element>>,
 }
 
 /// A constructor per condition, with the type that RFC 6120, 8.3.3 associates.
@@ -71,7 +71,7 @@ impl StanzaError {
 
     #[must_use]
     pub fn detail(mut self, detail: Element) -> Self {
-        self.detail = Some(detail);
+        self.detail = Some(Box::new(detail));
         self
     }
 
@@ -90,7 +90,7 @@ impl StanzaError {
             error.append_child(text_element("text", ns::XMPP_STANZAS, text));
         }
         if let Some(detail) = &self.detail {
-            error.append_child(detail.clone());
+            error.append_child(detail.as_ref().clone());
         }
         error
     }

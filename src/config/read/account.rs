@@ -76,17 +76,7 @@ fn account(mut section: Section<'_>, names: &BTreeSet<String>, identity: &str) -
         section.fault("jid", origin, message);
     }
     rooms(&mut section, &mut account, identity);
-    admission(&mut section, &mut account);
-    replies(&mut section, &mut account);
-    model(
-        &mut section,
-        names,
-        &mut account.model,
-        &mut account.model_provider,
-    );
-    section.later(&["omemo"]);
-    account.muc_rooms = muc_rooms(&mut section, names);
-    account.user_overrides = user_overrides(&mut section, names);
+    behaviour(&mut section, &mut account, names);
     section.finish();
     jid.map(|_| account)
 }
@@ -97,10 +87,41 @@ fn written_secret(section: &Section<'_>, key: &str) -> Option<Origin> {
     direct.or_else(|| section.written(&format!("{key}_file")))
 }
 
-fn connection(section: &mut Section<'_>, account: &mut Account) {
-    let direct_tls = section.written("direct_tls");
-    let secret = written_secret(section, "component_secret");
-    account.password = section.secret("password");
+/// A bot of the embedded server: every key but those of a connection.
+pub(super) fn bot(
+    mut section: Section<'_>,
+    jid: BareJid,
+    names: &BTreeSet<String>,
+    identity: &str,
+) -> Account {
+    let mut account = Account {
+        enabled: section.boolean("enabled", true),
+        local: true,
+        ..Account::new(jid)
+    };
+    resource(&mut section, &mut account);
+    rooms(&mut section, &mut account, identity);
+    behaviour(&mut section, &mut account, names);
+    section.finish();
+    account
+}
+
+/// What an account does once it is online.
+fn behaviour(section: &mut Section<'_>, account: &mut Account, names: &BTreeSet<String>) {
+    admission(section, account);
+    replies(section, account);
+    model(
+        section,
+        names,
+        &mut account.model,
+        &mut account.model_provider,
+    );
+    section.later(&["omemo"]);
+    account.muc_rooms = muc_rooms(section, names);
+    account.user_overrides = user_overrides(section, names);
+}
+
+fn resource(section: &mut Section<'_>, account: &mut Account) {
     account.resource =
         section.checked(
             "resource",
@@ -110,6 +131,13 @@ fn connection(section: &mut Section<'_>, account: &mut Account) {
                 Err(error) => Err(format!("is no resource: {error}")),
             },
         );
+}
+
+fn connection(section: &mut Section<'_>, account: &mut Account) {
+    let direct_tls = section.written("direct_tls");
+    let secret = written_secret(section, "component_secret");
+    account.password = section.secret("password");
+    resource(section, account);
     account.server = section.parsed("server", host_and_port);
     account.direct_tls = section.boolean("direct_tls", account.direct_tls);
     account.tls_verify = section.boolean("tls_verify", account.tls_verify);

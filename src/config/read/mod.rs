@@ -4,6 +4,7 @@ mod account;
 mod chat;
 mod provider;
 mod room;
+mod xmpp_server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use super::tree::{Origin, Table};
 use super::{Channels, Config, Identity, Log, LogFormat, Metrics, Server, Skills};
 
 /// What the contract has and this version does not build.
-const LATER: &[&str] = &["tools", "mcp", "voice", "xmpp_server"];
+const LATER: &[&str] = &["tools", "mcp", "voice"];
 
 /// Reads the whole tree; faults are left in `reading`.
 pub(super) fn config(reading: &Reading, root: Table) -> Config {
@@ -37,7 +38,9 @@ pub(super) fn config(reading: &Reading, root: Table) -> Config {
     let chat = chat::chat(&mut root, &names, &first_model, &origin);
     let failover = chat::failover(&mut root, &names);
     let budget = chat::budget(&mut root);
-    let xmpp = channels(&mut root, &names, &identity.name);
+    let (xmpp_server, bots) = xmpp_server::xmpp_server(&mut root, &names, &identity.name);
+    let mut xmpp = channels(&mut root, &names, &identity.name);
+    xmpp_server::settle(reading, &xmpp_server, &mut xmpp, bots);
     let skills = skills(&mut root);
     root.later(LATER);
     root.finish();
@@ -53,6 +56,7 @@ pub(super) fn config(reading: &Reading, root: Table) -> Config {
         providers,
         channels: Channels { xmpp },
         skills,
+        xmpp_server,
         directory: reading.directory.clone(),
     }
 }

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use jid::{BareJid, DomainPart, DomainRef, NodePart, NodeRef};
+use futures::future::BoxFuture;
+use jid::{BareJid, DomainPart, DomainRef, FullJid, NodePart, NodeRef};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tracing::error;
@@ -60,16 +61,19 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Created,
-    Password,
+    /// With the session that has done it, if it was one.
+    Password {
+        by: Option<FullJid>,
+    },
     Disabled,
     Enabled,
     Deleted,
 }
 
 /// What deletes what a feature keeps for an account; committed together with the account's end.
-pub type Forget = Arc<dyn Fn(&BareJid) -> Batch + Send + Sync>;
-/// Is told what has happened.
-pub type Observer = Arc<dyn Fn(&BareJid, &Change) + Send + Sync>;
+pub type Forget = Arc<dyn Fn(&NodeRef) -> Batch + Send + Sync>;
+/// Is told what has happened; whoever asked for the change waits for it.
+pub type Observer = Arc<dyn Fn(BareJid, Change) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// A line of the list.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -286,8 +290,7 @@ fn read(name: &str, value: &[u8]) -> Option<(NodePart, Account)> {
 async fn secret(storage: &Storage, domain: &DomainRef) -> Result<[u8; 32], Error> {
     const NAME: &str = "sasl";
     let mut secret = [0; 32];
-    getrandom::fill(&mut secret)
-        .map_err(|err| Error::System(format!("The system gives no random numbers: {err}")))?;
+    getrandom::fill(&mut secret).map_err(random)?;
     let new = Batch::new().put_new(SECRETS, domain, NAME, secret.to_vec());
     match storage.commit(new).await {
         Ok(_) => return Ok(secret),
@@ -297,6 +300,10 @@ async fn secret(storage: &Storage, domain: &DomainRef) -> Result<[u8; 32], Error
     let kept = storage.get(SECRETS, domain, NAME).await?;
     kept.and_then(|kept| <[u8; 32]>::try_from(kept).ok())
         .ok_or_else(|| Error::System("The server's secret is damaged; restore a backup".to_owned()))
+}
+
+fn random(err: getrandom::Error) -> Error {
+    Error::System(format!("The system gives no random numbers: {err}"))
 }
 
 fn now() -> i64 {

@@ -1,0 +1,264 @@
+//! `[xmpp_server]`: the embedded server and its bots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jid::BareJid;
+
+use super::account;
+use crate::config::pattern::bare;
+use crate::config::reading::{Reading, readable};
+use crate::config::section::Section;
+use crate::config::setting::quoted;
+use crate::config::tree::Origin;
+use crate::config::{Account, Certificate, Limits, Registration, XmppServer};
+
+/// Built by later issues.
+const LATER: &[&str] = &[
+    "s2s_port",
+    "s2s_tls_port",
+    "component_port",
+    "component_bind",
+    "upload_host",
+    "pubsub_host",
+    "proxy_host",
+    "storage",
+    "database_url",
+    "upload",
+    "federation",
+    "components",
+    "external_services",
+];
+const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
+
+/// The bots with where each is written.
+pub(super) type Bots = BTreeMap<String, (Account, Origin)>;
+
+pub(super) fn xmpp_server(
+    root: &mut Section<'_>,
+    names: &BTreeSet<String>,
+    identity: &str,
+) -> (XmppServer, Bots) {
+    let mut section = root.section("xmpp_server");
+    let origin = section.origin.clone();
+    let mut server = XmppServer {
+        enabled: section.boolean("enabled", false),
+        ..XmppServer::default()
+    };
+    server.domain = section.checked("domain", "", |text| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        domain(text).map(|_| ())
+    });
+    server.domain = domain(&server.domain).unwrap_or_default();
+    if server.enabled && server.domain.is_empty() && section.written("domain").is_none() {
+        let origin = section.written("enabled").unwrap_or(origin);
+        section.fault(
+            "domain",
+            &origin,
+            "is required, as domain = \"example.org\"",
+        );
+    }
+    listeners(&mut section, &mut server);
+    policy(&mut section, &mut server);
+    limits(&mut section, &mut server.limits);
+    let bots = bots(&mut section, &server, names, identity);
+    section.later(LATER);
+    section.finish();
+    (server, bots)
+}
+
+/// A domain as it is compared.
+fn domain(text: &str) -> Result<String, String> {
+    let jid = bare(text)?;
+    if jid.node().is_some() {
+        return Err("must be a domain, as example.org".to_owned());
+    }
+    Ok(jid.domain().to_string())
+}
+
+fn listeners(section: &mut Section<'_>, server: &mut XmppServer) {
+    server.bind = section.list("bind", &["0.0.0.0", "::"], |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_malformed| "must be an IP address, as 127.0.0.1".to_owned())
+    });
+    server.c2s_port = section.integer("c2s_port", server.c2s_port, 0..=u16::MAX);
+    server.c2s_tls_port = section.integer("c2s_tls_port", server.c2s_tls_port, 0..=u16::MAX);
+    let plaintext = section.written("allow_plaintext");
+    server.allow_plaintext = section.boolean("allow_plaintext", false);
+    if server.allow_plaintext
+        && !server.bind.iter().all(IpAddr::is_loopback)
+        && let Some(origin) = plaintext
+    {
+        section.fault(
+            "allow_plaintext",
+            &origin,
+            "is for tests on loopback alone; set bind = [\"127.0.0.1\"] too",
+        );
+    }
+    let certificate = section.written("certificate");
+    let file = section.checked("certificate", "auto", |_| Ok(()));
+    let key = section.path("key");
+    if file == "auto" {
+        return;
+    }
+    let origin = certificate.unwrap_or(Origin::Default);
+    let path = section.reading.resolve(&file);
+    match (path.and_then(|path| readable(&path).map(|()| path)), key) {
+        (Ok(certificate), Some(key)) => {
+            server.certificate = Certificate::Files { certificate, key };
+        }
+        (Ok(_), None) => section.fault(
+            "certificate",
+            &origin,
+            "needs its private key, as key = \"privkey.pem\"",
+        ),
+        (Err(message), _) => section.fault("certificate", &origin, message),
+    }
+}
+
+fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
+    server.admins = section.list("admins", &[], |text| {
+        let jid = bare(text)?;
+        if jid.node().is_none() {
+            return Err("must be an address like admin@example.org".to_owned());
+        }
+        Ok(jid)
+    });
+    server.registration = section.word(
+        "registration",
+        server.registration,
+        &[
+            ("closed", Registration::Closed),
+            ("open", Registration::Open),
+        ],
+    );
+    server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
+    let default = if server.domain.is_empty() {
+        String::new()
+    } else {
+        format!("conference.{}", server.domain)
+    };
+    let written = section.written("muc_host");
+    let host = section.checked("muc_host", "", |text| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        domain(text).map(|_| ())
+    });
+    server.muc_host = domain(&host).unwrap_or(default);
+    if server.muc_host == server.domain
+        && !server.domain.is_empty()
+        && let Some(origin) = written
+    {
+        section.fault("muc_host", &origin, "must be another name than domain");
+    }
+    let mut contact = section.section("contact");
+    for kind in [
+        "abuse", "admin", "feedback", "sales", "security", "status", "support",
+    ] {
+        let addresses = contact.list(kind, &[], |text| match url::Url::parse(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(_) => Err("must be a URI, as mailto:admin@example.org".to_owned()),
+        });
+        if !addresses.is_empty() {
+            server.contact.insert(kind.to_owned(), addresses);
+        }
+    }
+    contact.finish();
+}
+
+fn limits(section: &mut Section<'_>, limits: &mut Limits) {
+    let mut table = section.section("limits");
+    limits.c2s_bytes_per_second = table.integer(
+        "c2s_bytes_per_second",
+        limits.c2s_bytes_per_second,
+        0..=1_000_000_000,
+    );
+    // RFC 6120, 13.12: at least 10,000 bytes.
+    limits.stanza_bytes = table.integer("stanza_bytes", limits.stanza_bytes, 10_000..=16_777_216);
+    limits.preauth_bytes = table.integer("preauth_bytes", limits.preauth_bytes, 4_096..=65_536);
+    limits.preauth_elements = table.integer("preauth_elements", limits.preauth_elements, 8..=1_000);
+    limits.sessions_per_user =
+        table.integer("sessions_per_user", limits.sessions_per_user, 1..=10_000);
+    limits.connections_per_ip = table.integer(
+        "connections_per_ip",
+        limits.connections_per_ip,
+        1..=1_000_000,
+    );
+    limits.login_failures_per_ip = table.integer(
+        "login_failures_per_ip",
+        limits.login_failures_per_ip,
+        1..=1_000_000,
+    );
+    limits.registrations_per_ip_per_hour = table.integer(
+        "registrations_per_ip_per_hour",
+        limits.registrations_per_ip_per_hour,
+        0..=1_000_000,
+    );
+    limits.offline_messages =
+        table.integer("offline_messages", limits.offline_messages, 0..=1_000_000);
+    table.later(LATER_LIMITS);
+    table.finish();
+}
+
+fn bots(
+    section: &mut Section<'_>,
+    server: &XmppServer,
+    names: &BTreeSet<String>,
+    identity: &str,
+) -> Bots {
+    let mut bots = Bots::new();
+    for (name, section) in section.sections("bots") {
+        let origin = section.origin.clone();
+        let domain = if server.domain.is_empty() {
+            "moltis.invalid"
+        } else {
+            &server.domain
+        };
+        if let Ok(jid) = bare(&format!("{name}@{domain}")) {
+            let account = account::bot(section, jid, names, identity);
+            bots.insert(name, (account, origin));
+        } else {
+            let message = format!(
+                "[xmpp_server.bots.{}]: the name of a bot is the local part of its address, as helper",
+                quoted(&name)
+            );
+            section.reading.problem(&origin, message);
+        }
+    }
+    bots
+}
+
+/// Puts the bots among the accounts, and finds those that are at home here.
+pub(super) fn settle(
+    reading: &Reading,
+    server: &XmppServer,
+    accounts: &mut BTreeMap<String, Account>,
+    bots: Bots,
+) {
+    if !server.enabled {
+        return;
+    }
+    for account in accounts.values_mut() {
+        account.local = account.jid.node().is_some()
+            && account.jid.domain().as_str() == server.domain
+            && account.server.is_none();
+    }
+    let mut taken: BTreeSet<BareJid> = accounts
+        .values()
+        .map(|account| account.jid.clone())
+        .collect();
+    for (name, (account, origin)) in bots {
+        if accounts.contains_key(&name) || !taken.insert(account.jid.clone()) {
+            let message = format!(
+                "[xmpp_server.bots.{0}] is an account that [channels.xmpp.{0}] or another table has already",
+                quoted(&name)
+            );
+            reading.problem(&origin, message);
+            continue;
+        }
+        accounts.insert(name, account);
+    }
+}

@@ -1,0 +1,123 @@
+//! What waits to be written to clients: an element that many recipients may share, serialised once.
+
+use std::sync::{Arc, OnceLock};
+
+use jid::Jid;
+use minidom::Element;
+
+use super::stanza::{Kind, Stanza, clear};
+use crate::xmpp::element::set;
+
+/// A stanza for one recipient. Clones are cheap.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    shared: Arc<Shared>,
+    /// Whom it is addressed to, where the shared element leaves it open.
+    to: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    element: Element,
+    text: OnceLock<Box<[u8]>>,
+}
+
+impl Mail {
+    pub fn new(element: Element) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                element,
+                text: OnceLock::new(),
+            }),
+            to: None,
+        }
+    }
+
+    /// A stanza for many recipients: [`Self::addressed`] makes each one's.
+    pub fn for_many(mut element: Element) -> Self {
+        clear(&mut element, "to");
+        Self::new(element)
+    }
+
+    #[must_use]
+    pub fn addressed(&self, to: &Jid) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            to: Some(to.as_str().into()),
+        }
+    }
+
+    /// The element as it is shared: without `to` where it is for many.
+    pub fn shared(&self) -> &Element {
+        &self.shared.element
+    }
+
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::of(&self.shared.element)
+    }
+
+    /// The element as its recipient sees it.
+    pub fn element(&self) -> Element {
+        let mut element = self.shared.element.clone();
+        if let Some(to) = &self.to {
+            set(&mut element, "to", to);
+        }
+        element
+    }
+
+    /// Whom it is addressed to.
+    pub fn to(&self) -> Option<&str> {
+        self.to
+            .as_deref()
+            .or_else(|| self.shared.element.attr("to"))
+    }
+
+    /// Appends the stanza to what is to be sent. `extra` goes into the start tag: a declaration of the default namespace
+    /// where the stream has none (RFC 7395, 3.3.3).
+    pub fn write(&self, extra: &str, out: &mut Vec<u8>) {
+        let text = self.shared.text.get_or_init(|| {
+            String::from(&self.shared.element)
+                .into_bytes()
+                .into_boxed_slice()
+        });
+        // `<name`, which is where attributes may be added.
+        let head = self.shared.element.name().len().saturating_add(1);
+        let (head, tail) = text.split_at(head.min(text.len()));
+        out.extend_from_slice(head);
+        out.extend_from_slice(extra.as_bytes());
+        if let Some(to) = &self.to {
+            out.extend_from_slice(b" to='");
+            out.extend_from_slice(&minidom::element::escape(to.as_bytes()));
+            out.push(b'\'');
+        }
+        out.extend_from_slice(tail);
+    }
+}
+
+impl From<Stanza> for Mail {
+    fn from(stanza: Stanza) -> Self {
+        Self::new(stanza.into_element())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_stanza_is_written_for_each_recipient() {
+        let mail = Mail::for_many(
+            "<message xmlns='jabber:client' to='x@y' from='a@b'><body>&lt;</body></message>"
+                .parse()
+                .unwrap(),
+        );
+        let to = Jid::new("o'neill@example.org/r")
+            .unwrap_or_else(|_| Jid::new("o@example.org/r").unwrap());
+        let mail = mail.addressed(&to);
+        let mut out = Vec::new();
+        mail.write("", &mut out);
+        let read: Element = String::from_utf8(out).unwrap().parse().unwrap();
+        assert_eq!(read, mail.element());
+        assert_eq!(read.attr("to"), Some(to.as_str()));
+    }
+}

@@ -1,0 +1,35 @@
+//! A message on its way through one account: out of the sender's, into the recipient's. Features look at it stage by
+//! stage ([`Stage`](super::router::Stage)).
+
+use std::sync::Arc;
+
+use super::Server;
+use super::account::Account;
+use super::session::Session;
+use super::stanza::Stanza;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The sender's account, before the message goes on.
+    Outgoing,
+    /// The recipient's.
+    Incoming,
+}
+
+/// `account`: whose. `stanza`: as it will be delivered.
+#[derive(Debug)]
+pub struct Passage<'a> {
+    pub server: &'a Server,
+    pub side: Side,
+    pub account: &'a Arc<Account>,
+    /// The session that sent it, where it is of this server: what it is told waits for
+    /// [`Session::wait_for`].
+    pub sender: Option<&'a Arc<Session>>,
+    pub stanza: &'a mut Stanza,
+    /// The sessions it went to, once it has been delivered.
+    pub delivered: Vec<Arc<Session>>,
+    /// Kept for later: the sender is not told that nobody was there.
+    pub stored: bool,
+    /// It was on its way before, to a session that ended: it is in the archive already.
+    pub again: bool,
+}
