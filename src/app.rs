@@ -1,6 +1,7 @@
 //! Builds every part and hands it to the supervisor; the only code that knows them all.
 
 mod control;
+pub mod demo;
 pub mod logging;
 mod reload;
 
@@ -115,6 +116,7 @@ impl App {
             conversations: conversations.clone(),
             access,
             commands,
+            home: None,
         });
         reloader.serve(accounts.clone());
         running.set(accounts.clone()).ok(); // It is set once, here.

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::logging::Logging;
 use crate::config::reload::{Changes, compare};
-use crate::config::{self, Config, Loaded, Sources};
+use crate::config::{self, Config, Loaded, Sources, XmppServer};
 use crate::gateway::accounts::Accounts;
 use crate::gateway::prompt::Prompts;
 use crate::llm::Models;
@@ -140,6 +140,15 @@ fn keep_until_restart(old: &Config, new: &mut Config) {
     new.data_dir.clone_from(&old.data_dir);
     new.log.format = old.log.format;
     new.server.clone_from(&old.server);
+    let server = XmppServer {
+        admins: new.xmpp_server.admins.clone(),
+        archive_days: new.xmpp_server.archive_days,
+        registration: new.xmpp_server.registration,
+        limits: new.xmpp_server.limits.clone(),
+        contact: new.xmpp_server.contact.clone(),
+        ..old.xmpp_server.clone()
+    };
+    new.xmpp_server = server;
 }
 
 /// Whether the models are other ones; their cooldowns then start anew.

@@ -11,8 +11,12 @@ use super::errors::Problem;
 use super::tree::{self, Node, Origin, Table, Value};
 
 const PREFIX: &str = "MOLTIS_";
-/// Aliases of an embedded server's settings; the server itself is not in this version.
-const SERVER_ALIASES: [&str; 3] = ["XMPP_ENABLED", "XMPP_DOMAIN", "XMPP_PORT"];
+/// As embedded servers elsewhere are configured; our own names beat them.
+const SERVER_ALIASES: [(&str, &str); 3] = [
+    ("XMPP_ENABLED", "XMPP_SERVER__ENABLED"),
+    ("XMPP_DOMAIN", "XMPP_SERVER__DOMAIN"),
+    ("XMPP_PORT", "XMPP_SERVER__C2S_PORT"),
+];
 
 /// Lays the variables over the tree. A name without `__` is a key only if it is one of the top's: orchestrators set
 /// `MOLTIS_PORT` and the like for a service called moltis.
@@ -20,14 +24,13 @@ pub(super) fn overlay(root: &mut Table, environment: &BTreeMap<String, String>) 
     let mut problems = Vec::new();
     for (name, value) in environment {
         let origin = Origin::Environment(name.clone());
-        if SERVER_ALIASES.contains(&name.as_str()) {
-            problems.push(Problem {
-                origin,
-                message: "the embedded server is not in this version; unset the variable".into(),
-            });
-            continue;
-        }
-        let Some(key) = name.strip_prefix(PREFIX) else {
+        let alias = SERVER_ALIASES.iter().find(|(alias, _)| alias == name);
+        let key = match alias {
+            Some((_, key)) if environment.contains_key(&format!("{PREFIX}{key}")) => continue,
+            Some((_, key)) => Some(*key),
+            None => name.strip_prefix(PREFIX),
+        };
+        let Some(key) = key else {
             continue;
         };
         if !key.contains("__") && key != "DATA_DIR" {
@@ -58,8 +61,16 @@ enum Part {
 fn part(before: &[String]) -> Part {
     let before: Vec<&str> = before.iter().map(String::as_str).collect();
     match before.as_slice() {
-        ["providers"] | ["providers", _, "headers"] | ["channels", "xmpp"] => Part::Id,
-        ["channels", "xmpp", _, "muc_rooms" | "user_overrides"] => Part::Jid,
+        ["providers"]
+        | ["providers", _, "headers"]
+        | ["channels", "xmpp"]
+        | ["xmpp_server", "bots"] => Part::Id,
+        [
+            "channels" | "xmpp_server",
+            "xmpp" | "bots",
+            _,
+            "muc_rooms" | "user_overrides",
+        ] => Part::Jid,
         _ => Part::Key,
     }
 }

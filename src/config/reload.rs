@@ -25,6 +25,9 @@ const RESTART: &[(&str, &str)] = &[
     ("server", "port"),
 ];
 
+/// Keys of the embedded server that apply at once, as its limits do; the others are set up once.
+pub const SERVER_AT_ONCE: &[&str] = &["admins", "archive_days", "registration"];
+
 /// How a change takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
@@ -85,10 +88,10 @@ pub fn compare(old: &Loaded, new: &Loaded) -> Changes {
     let mut changes = Changes::default();
     let (before, after) = (accounts(old), accounts(new));
     for id in after.difference(&before) {
-        changes.push(format!("channels.xmpp.{}", quoted(id)), Effect::Added);
+        changes.push(header(new, id), Effect::Added);
     }
     for id in before.difference(&after) {
-        changes.push(format!("channels.xmpp.{}", quoted(id)), Effect::Removed);
+        changes.push(header(old, id), Effect::Removed);
     }
     changes.added = after.difference(&before).cloned().collect();
     changes.removed = before.difference(&after).cloned().collect();
@@ -158,9 +161,20 @@ fn accounts(loaded: &Loaded) -> BTreeSet<String> {
         .collect()
 }
 
+/// The table of an account.
+fn header(loaded: &Loaded, id: &str) -> String {
+    let bot = |setting: &Setting| matches!(setting.table.as_slice(), [server, _, name, ..] if server == "xmpp_server" && name == id);
+    if loaded.settings.iter().any(bot) {
+        format!("xmpp_server.bots.{}", quoted(id))
+    } else {
+        format!("channels.xmpp.{}", quoted(id))
+    }
+}
+
 fn account(setting: &Setting) -> Option<&str> {
     match setting.table.as_slice() {
         [channels, xmpp, id, ..] if channels == "channels" && xmpp == "xmpp" => Some(id),
+        [server, bots, id, ..] if server == "xmpp_server" && bots == "bots" => Some(id),
         _ => None,
     }
 }
@@ -177,7 +191,9 @@ fn effect(setting: &Setting, account: Option<&str>) -> Effect {
         };
     }
     let table = setting.table.join(".");
-    if RESTART.contains(&(table.as_str(), key)) {
+    if table == "xmpp_server" && !SERVER_AT_ONCE.contains(&key) {
+        Effect::Restart
+    } else if RESTART.contains(&(table.as_str(), key)) {
         Effect::Restart
     } else {
         Effect::Applied

@@ -1,18 +1,24 @@
 //! A server without sockets, for tests: clients that are bound and read their mailbox.
 
-use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use jid::{BareJid, DomainPart, NodePart};
+use jid::BareJid;
 use minidom::Element;
 use tokio::sync::mpsc;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Credentials};
 use super::mail::Mail;
 use super::session::{Origin, Session};
 use super::{Server, Settings};
 use crate::storage::Storage;
+
+/// Of every account.
+pub(crate) const PASSWORD: &str = "pencil";
+
+/// Computed once: it takes a while.
+static CREDENTIALS: LazyLock<Credentials> =
+    LazyLock::new(|| Credentials::new(&PASSWORD.into()).unwrap());
 
 /// A server for example.org with these accounts.
 pub(crate) async fn server(names: &[&str]) -> Server {
@@ -21,11 +27,11 @@ pub(crate) async fn server(names: &[&str]) -> Server {
 
 pub(crate) async fn with(settings: Settings, names: &[&str]) -> Server {
     let storage = Storage::in_memory().unwrap();
-    let domain = DomainPart::from_str(&settings.domain).unwrap();
+    let domain = jid::DomainPart::new(&settings.domain).unwrap().into_owned();
     let accounts = Accounts::open(storage.clone(), &domain).await.unwrap();
     for name in names {
-        let name = NodePart::from_str(name).unwrap();
-        accounts.create_without_password(&name).await.unwrap();
+        let name = jid::NodePart::new(name).unwrap().into_owned();
+        accounts.add(&name, CREDENTIALS.clone()).await.unwrap();
     }
     Server::new(Arc::new(settings), storage, accounts).unwrap()
 }

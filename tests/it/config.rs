@@ -417,7 +417,7 @@ fn wrong_values_are_told_with_their_line() {
         },
         Case {
             text: "[xmpp_server]\nenabled = true\n",
-            error: "moltis.toml:1: [xmpp_server] is not in this version",
+            error: "moltis.toml:1: domain in [xmpp_server] is required, as domain = \"example.org\"",
         },
         Case {
             text: "[identity]\navatar = 'none.png'\n",
@@ -443,12 +443,74 @@ fn what_is_wrong_in_the_environment_is_told_by_its_name() {
             "MOLTIS_SERVER__PORT: port in [server] must be an integer",
         ),
         (
-            "XMPP_DOMAIN",
-            "example.org",
-            "XMPP_DOMAIN: the embedded server is not in this version; unset the variable",
+            "XMPP_PORT",
+            "tcp://10.0.0.1:5222",
+            "XMPP_PORT: c2s_port in [xmpp_server] must be an integer",
         ),
     ] {
         let errors = load("", &[(name, value)], &[]).unwrap_err();
+        assert_eq!(errors.to_string(), error);
+    }
+}
+
+#[test]
+fn the_server_and_its_bots_are_read_and_who_lives_there_is_local() {
+    let text = "[xmpp_server]\nadmins = ['a@Example.org']\n[xmpp_server.bots.helper]\nallowlist = ['*@example.org']\n\
+        [channels.xmpp.here]\njid = 'other@example.org'\n[channels.xmpp.away]\njid = 'bot@example.com'\npassword = 'x'\n";
+    let environment = [
+        ("XMPP_ENABLED", "true"),
+        ("XMPP_DOMAIN", "Example.org"),
+        ("XMPP_PORT", "15222"),
+    ];
+    let config = load(text, &environment, &[]).unwrap().config;
+    let server = &config.xmpp_server;
+    assert!(server.enabled);
+    assert_eq!(server.domain, "example.org");
+    assert_eq!(server.c2s_port, 15222);
+    assert_eq!(server.muc_host, "conference.example.org");
+    assert_eq!(
+        server.admins,
+        ["a@example.org".parse::<jid::BareJid>().unwrap()]
+    );
+    let accounts = &config.channels.xmpp;
+    let local: Vec<_> = accounts
+        .iter()
+        .map(|(id, a)| (id.as_str(), a.local))
+        .collect();
+    assert_eq!(local, [("away", false), ("helper", true), ("here", true)]);
+    assert_eq!(accounts["helper"].jid.as_str(), "helper@example.org");
+}
+
+#[test]
+fn what_is_wrong_with_a_server_is_told() {
+    let on = "[xmpp_server]\nenabled = true\ndomain = 'example.org'\n";
+    for (text, error) in [
+        (
+            "allow_plaintext = true\n".to_owned(),
+            "moltis.toml:4: allow_plaintext in [xmpp_server] is for tests on loopback alone; set bind = [\"127.0.0.1\"] too",
+        ),
+        (
+            "muc_host = 'example.org'\n".to_owned(),
+            "moltis.toml:4: muc_host in [xmpp_server] must be another name than domain",
+        ),
+        (
+            "admins = ['admin']\n".to_owned(),
+            "moltis.toml:4: admins in [xmpp_server] has \"admin\", which must be an address like admin@example.org",
+        ),
+        (
+            "[xmpp_server.bots.'a b']\n".to_owned(),
+            "moltis.toml:4: [xmpp_server.bots.\"a b\"]: the name of a bot is the local part of its address, as helper",
+        ),
+        (
+            "[xmpp_server.bots.b]\npassword = 'x'\n".to_owned(),
+            "moltis.toml:5: unknown key \"password\" in [xmpp_server.bots.b]",
+        ),
+        (
+            "s2s_port = 5269\n".to_owned(),
+            "moltis.toml:4: s2s_port in [xmpp_server] is not in this version",
+        ),
+    ] {
+        let errors = load(&format!("{on}{text}"), &[], &[]).unwrap_err();
         assert_eq!(errors.to_string(), error);
     }
 }
@@ -508,6 +570,13 @@ fn the_example_has_every_key_with_its_default() {
     let defaults = load(bare, &[], &[]).unwrap().settings;
     for setting in &loaded.settings {
         let path = setting.path();
+        // A bot has the keys of an account.
+        if setting
+            .table
+            .starts_with(&["xmpp_server".to_owned(), "bots".to_owned()])
+        {
+            continue;
+        }
         // A secret's empty value counts as unwritten, and so has no line.
         if setting.value == Shown::Unset {
             assert!(

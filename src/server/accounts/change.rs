@@ -31,7 +31,8 @@ impl Accounts {
         self.add(name, Credentials::decoy(&secret, name)).await
     }
 
-    async fn add(&self, name: &NodeRef, credentials: Credentials) -> Result<(), Error> {
+    /// Makes an account of which the keys are known: from another server, for instance.
+    pub async fn add(&self, name: &NodeRef, credentials: Credentials) -> Result<(), Error> {
         if name.len() > LONGEST_NAME {
             return Err(Error::Name(name.as_str().chars().take(40).collect()));
         }
