@@ -121,7 +121,7 @@ impl App {
         reloader.serve(accounts.clone());
         running.set(accounts.clone()).ok(); // It is set once, here.
         let look = look(&accounts, &conversations, &live, &models, &reloader);
-        serve(&supervisor, control, listener, &config, &look, &reloader)?;
+        serve(&supervisor, control, listener, &live, &look, &reloader)?;
         reload::watch(&supervisor, &reloader)?;
         accounts.start_all().await;
         let banner = banner(&config, &models.borrow().default_model().to_string());
@@ -224,7 +224,7 @@ fn serve(
     supervisor: &Supervisor,
     control: Control,
     listener: Option<tokio::net::TcpListener>,
-    config: &Config,
+    live: &watch::Receiver<Arc<Config>>,
     look: &Look,
     reloader: &Reloader,
 ) -> Result<()> {
@@ -240,7 +240,8 @@ fn serve(
     let Some(listener) = listener else {
         return Ok(());
     };
-    let metrics = config
+    let metrics = live
+        .borrow()
         .metrics
         .prometheus_endpoint
         .then(|| {
@@ -256,6 +257,8 @@ fn serve(
     let shown = Shown {
         look: Arc::clone(look),
         metrics,
+        config: live.clone(),
+        server: None,
     };
     supervisor.spawn(Phase::Listeners, "http", |stop| {
         http::serve(listener, shown, stop)

@@ -50,6 +50,8 @@ impl Default for Server {
         Self {
             bind: "127.0.0.1".to_owned(),
             port: 8080,
+            external_url: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod environment;
 mod errors;
 mod given;
 mod interpolate;
+mod network;
 mod pattern;
 pub mod presets;
 mod read;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use errors::{Errors, Problem, nearest};
+pub use network::Network;
 pub use pattern::host_and_port;
 pub use setting::{Setting, Shown};
 pub use sources::{Loaded, Sources};
@@ -71,6 +73,10 @@ pub struct Server {
     pub bind: String,
     /// 0: off.
     pub port: u16,
+    /// Where a proxy stands in front: scheme, host and port, and no path.
+    pub external_url: Option<url::Url>,
+    /// Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

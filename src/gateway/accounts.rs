@@ -436,7 +436,7 @@ async fn wanted_rooms(storage: &Storage, id: &str, account: &Account) -> Vec<roo
 
 fn configured_rooms(account: &Account) -> Vec<rooms::Wanted> {
     use crate::config::ExposeSecret;
-    let enabled = |room: &jid::BareJid| account.muc_rooms.get(room).is_none_or(|room| room.enabled);
+    let enabled = |room: &BareJid| account.muc_rooms.get(room).is_none_or(|room| room.enabled);
     account
         .rooms
         .iter()

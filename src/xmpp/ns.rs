@@ -2,6 +2,8 @@
 
 pub use xmpp_parsers::ns::*;
 
+/// The content namespace between servers (RFC 6120, 4.8.3).
+pub const JABBER_SERVER: &str = "jabber:server";
 /// XEP-0012.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0050.
@@ -38,3 +40,7 @@ pub const REPLY: &str = "urn:xmpp:reply:0";
 pub const OMEMO: &str = "urn:xmpp:omemo:2";
 /// XEP-0045, owners' use cases.
 pub const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+/// XEP-0156: Discovering Alternative XMPP Connection Methods.
+pub const ALT_WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
+/// XEP-0156's document: Extensible Resource Descriptor.
+pub const XRD: &str = "http://docs.oasis-open.org/ns/xri/xrd-1.0";
