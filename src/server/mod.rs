@@ -19,6 +19,7 @@ pub mod muc;
 pub mod passage;
 mod presence;
 pub mod pubsub;
+mod removal;
 pub mod roster;
 pub mod router;
 pub mod sasl;

@@ -146,6 +146,8 @@ pub trait OnPresence: Send + Sync {
 /// What disco says of a target beyond its features (XEP-0030).
 pub type DiscoItems =
     Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Vec<Element>, StanzaError>> + Send + Sync>;
+/// The disco#info of a node; `None`: it is another's.
+pub type DiscoNode = Arc<dyn Fn(&Request, &str) -> Option<Element> + Send + Sync>;
 /// A data form for disco#info (XEP-0128).
 pub type DiscoForm = Arc<dyn Fn(&Server) -> Option<Element> + Send + Sync>;
 
@@ -170,6 +172,7 @@ pub struct Router {
     pub(super) features: HashMap<Target, BTreeSet<String>>,
     pub(super) identities: HashMap<Target, Vec<(String, String, String)>>,
     pub(super) items: HashMap<Target, Vec<DiscoItems>>,
+    pub(super) nodes: HashMap<Target, Vec<DiscoNode>>,
     pub(super) forms: Vec<DiscoForm>,
 }
 
@@ -251,6 +254,11 @@ impl Router {
     /// Adds to disco#items of a target.
     pub fn disco_items(&mut self, target: Target, items: DiscoItems) {
         self.items.entry(target).or_default().push(items);
+    }
+
+    /// Answers disco#info of nodes of a target.
+    pub fn disco_node(&mut self, target: Target, node: DiscoNode) {
+        self.nodes.entry(target).or_default().push(node);
     }
 
     /// Adds a form to disco#info of the domain.

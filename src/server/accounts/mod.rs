@@ -43,7 +43,7 @@ pub enum Error {
     Exists(BareJid),
     #[error("{0} has been deleted, and its name is not given again; choose another")]
     Deleted(BareJid),
-    #[error("There is no account {0}; `moltis users` lists those there are")]
+    #[error("There is no account {0}")]
     Unknown(BareJid),
     #[error(
         "{0:?} cannot be the name of an account; choose up to {LONGEST_NAME} letters and digits"
@@ -118,6 +118,8 @@ struct Inner {
     writing: tokio::sync::Mutex<()>,
     /// Passwords are computed with by so many threads at most.
     computing: Semaphore,
+    registrations: Throttle,
+    login_failures: Throttle,
     forget: Mutex<Vec<Forget>>,
     observers: Mutex<Vec<Observer>>,
 }
@@ -155,6 +157,9 @@ impl Accounts {
             logged_in: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             computing: Semaphore::new(threads),
+            // The limits come with the settings.
+            registrations: Throttle::registrations(0),
+            login_failures: Throttle::login_failures(0),
             forget: Mutex::default(),
             observers: Mutex::default(),
         })))
@@ -176,6 +181,16 @@ impl Accounts {
     /// Somebody wants to know what happens to accounts.
     pub fn observe(&self, observer: Observer) {
         lock(&self.0.observers).push(observer);
+    }
+
+    /// Accounts made from an address before a login.
+    pub fn registrations(&self) -> &Throttle {
+        &self.0.registrations
+    }
+
+    /// Refused logins from an address. Whoever asks sets the limit of the settings first.
+    pub fn login_failures(&self) -> &Throttle {
+        &self.0.login_failures
     }
 
     /// Whether there is an account of this name, disabled or not.

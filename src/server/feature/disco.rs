@@ -34,14 +34,13 @@ async fn permitted(request: &Request) -> Result<(), StanzaError> {
 
 async fn info(request: Request) -> Reply {
     permitted(&request).await?;
-    if request
-        .payload
-        .attr("node")
-        .is_some_and(|node| !node.is_empty())
-    {
-        return Err(StanzaError::item_not_found());
-    }
     let router = request.server.router();
+    if let Some(node) = request.payload.attr("node").filter(|node| !node.is_empty()) {
+        let nodes = router.nodes.get(&request.target);
+        let mut nodes = nodes.into_iter().flatten();
+        let found = nodes.find_map(|of_feature| of_feature(&request, node));
+        return found.map(Some).ok_or_else(StanzaError::item_not_found);
+    }
     Ok(Some(describe(&request.server, router, request.target)))
 }
 

@@ -1,8 +1,10 @@
 //! What the server can do beyond RFC 6121, a file for each XEP. A feature registers what it claims; this table is the
 //! only list.
 
+mod commands;
 mod disco;
 mod ping;
+pub mod register;
 
 use anyhow::{Context, Result};
 
@@ -12,7 +14,12 @@ use super::router::Router;
 type Register = fn(&mut Router, &Server) -> Result<()>;
 
 /// In the order in which they look at a message within a stage.
-const FEATURES: &[(&str, Register)] = &[("disco", disco::register), ("ping", ping::register)];
+const FEATURES: &[(&str, Register)] = &[
+    ("disco", disco::register),
+    ("ping", ping::register),
+    ("register", register::register),
+    ("commands", commands::register),
+];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
     for (name, register) in FEATURES {
