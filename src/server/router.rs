@@ -146,10 +146,19 @@ pub trait OnPresence: Send + Sync {
 /// What disco says of a target beyond its features (XEP-0030).
 pub type DiscoItems =
     Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Vec<Element>, StanzaError>> + Send + Sync>;
-/// The disco#info of a node; `None`: it is another's.
-pub type DiscoNode = Arc<dyn Fn(&Request, &str) -> Option<Element> + Send + Sync>;
 /// A data form for disco#info (XEP-0128).
 pub type DiscoForm = Arc<dyn Fn(&Server) -> Option<Element> + Send + Sync>;
+
+/// The children of disco#info of a node; `None` where the node is somebody else's.
+pub type DiscoNode = Arc<
+    dyn Fn(Request) -> BoxFuture<'static, Result<Option<Vec<Element>>, StanzaError>> + Send + Sync,
+>;
+
+/// A feature that asks questions of its own: it gets the answers, which it knows by their ids.
+pub trait OnAnswer: Send + Sync {
+    /// An IQ result or error that was sent to the server or to an account.
+    fn on_answer<'a>(&'a self, server: &'a Server, answer: &'a Stanza) -> BoxFuture<'a, ()>;
+}
 
 /// An IQ that a blocked or otherwise unwelcome sender may not get through. `Err`: the answer.
 pub trait OnIq: Send + Sync {
@@ -172,8 +181,9 @@ pub struct Router {
     pub(super) features: HashMap<Target, BTreeSet<String>>,
     pub(super) identities: HashMap<Target, Vec<(String, String, String)>>,
     pub(super) items: HashMap<Target, Vec<DiscoItems>>,
-    pub(super) nodes: HashMap<Target, Vec<DiscoNode>>,
     pub(super) forms: Vec<DiscoForm>,
+    pub(super) nodes: HashMap<Target, Vec<DiscoNode>>,
+    pub(super) answers: Vec<Arc<dyn OnAnswer>>,
 }
 
 impl Router {
@@ -256,9 +266,14 @@ impl Router {
         self.items.entry(target).or_default().push(items);
     }
 
-    /// Answers disco#info of nodes of a target.
+    /// Answers disco#info of a target's nodes.
     pub fn disco_node(&mut self, target: Target, node: DiscoNode) {
         self.nodes.entry(target).or_default().push(node);
+    }
+
+    /// Is told of the answers to IQs that were sent in the server's or an account's name.
+    pub fn answer(&mut self, feature: Arc<dyn OnAnswer>) {
+        self.answers.push(feature);
     }
 
     /// Adds a form to disco#info of the domain.

@@ -1,8 +1,10 @@
 //! What the server can do beyond RFC 6121, a file for each XEP. A feature registers what it claims; this table is the
 //! only list.
 
+mod caps;
 mod commands;
 mod disco;
+mod pep;
 mod ping;
 pub mod register;
 
@@ -17,6 +19,8 @@ type Register = fn(&mut Router, &Server) -> Result<()>;
 const FEATURES: &[(&str, Register)] = &[
     ("disco", disco::register),
     ("ping", ping::register),
+    ("caps", caps::register),
+    ("pep", pep::register),
     ("register", register::register),
     ("commands", commands::register),
 ];

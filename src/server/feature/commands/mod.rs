@@ -52,7 +52,10 @@ pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
         Target::Domain,
         Arc::new(|request| Box::pin(async move { Ok(items(&request)) })),
     );
-    router.disco_node(Target::Domain, Arc::new(info_of));
+    router.disco_node(
+        Target::Domain,
+        Arc::new(|request| Box::pin(async move { Ok(info_of(&request)) })),
+    );
     Ok(())
 }
 
@@ -72,7 +75,8 @@ fn items(request: &Request) -> Vec<Element> {
 }
 
 /// XEP-0050, 2.3.
-fn info_of(request: &Request, node: &str) -> Option<Element> {
+fn info_of(request: &Request) -> Option<Vec<Element>> {
+    let node = request.payload.attr("node").unwrap_or_default();
     let (kind, name) = if node == ns::COMMANDS {
         ("command-list", "Commands")
     } else {
@@ -82,13 +86,13 @@ fn info_of(request: &Request, node: &str) -> Option<Element> {
         }
         ("command-node", command.name)
     };
-    let mut query = element("query", ns::DISCO_INFO, &[("node", node)]);
     let identity = [("category", "automation"), ("type", kind), ("name", name)];
-    query.append_child(element("identity", ns::DISCO_INFO, &identity));
-    for feature in [ns::COMMANDS, ns::DATA_FORMS] {
-        query.append_child(element("feature", ns::DISCO_INFO, &[("var", feature)]));
-    }
-    Some(query)
+    let feature = |name| element("feature", ns::DISCO_INFO, &[("var", name)]);
+    Some(vec![
+        element("identity", ns::DISCO_INFO, &identity),
+        feature(ns::COMMANDS),
+        feature(ns::DATA_FORMS),
+    ])
 }
 
 /// XEP-0050, 4.2: a condition of RFC 6120 with one of its own.

@@ -1,0 +1,143 @@
+//! Where clients come in: a TCP port whose connections are served each by a task of its own.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::stream::{Security, Streams};
+use crate::runtime::{Stop, contain};
+
+/// How many connections an address has, over all listeners.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection that is counted until it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// Counts one more, unless there are as many as there may be.
+    pub fn admit(&self, address: IpAddr, most: usize) -> Option<Counted> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if most > 0 && *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            addresses: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self
+            .addresses
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// IPv4 that came in over IPv6 is IPv4.
+fn canonical(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) if six != Ipv6Addr::LOCALHOST => six.to_canonical(),
+        other => other.to_canonical(),
+    }
+}
+
+/// Serves what connects until the stop, and then until every stream has been told.
+pub async fn listen(
+    listener: TcpListener,
+    streams: Streams,
+    security: Security,
+    addresses: Addresses,
+    stop: Stop,
+) -> Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stop.cancelled() => break,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                // Somebody hung up, or there are no descriptors left for now.
+                if err.kind() != ErrorKind::ConnectionAborted {
+                    warn!("A connection cannot be accepted: {err}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                continue;
+            }
+        };
+        let address = canonical(peer.ip());
+        let most = streams.server().settings().limits.connections_per_ip;
+        let Some(counted) = addresses.admit(address, most) else {
+            debug!(%address, "An address has as many connections as it may have");
+            continue;
+        };
+        if let Err(err) = tcp.set_nodelay(true) {
+            debug!(%err, "Small packets may be delayed");
+        }
+        let (streams, stop) = (streams.clone(), stop.clone());
+        connections.spawn(async move {
+            let served = streams.serve(Box::new(tcp), address, security, stop);
+            contain("A client's stream", served).await;
+            drop(counted);
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_connections_at_once() {
+        let addresses = Addresses::default();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let first = addresses.admit(address, 2).unwrap();
+        let second = addresses.admit(address, 2);
+        assert!(second.is_some());
+        assert!(addresses.admit(address, 2).is_none());
+        assert!(addresses.admit("192.0.2.2".parse().unwrap(), 2).is_some());
+        drop(first);
+        let third = addresses.admit(address, 2);
+        assert!(third.is_some());
+        drop((second, third));
+        assert!(addresses.0.lock().unwrap().is_empty(), "nothing is left");
+        assert!(addresses.admit(address, 0).is_some(), "0: no limit");
+    }
+
+    #[test]
+    fn ipv4_over_ipv6_is_the_same_address() {
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.1".parse::<IpAddr>().unwrap());
+        let local: IpAddr = "::1".parse().unwrap();
+        assert_eq!(canonical(local), local);
+    }
+}
