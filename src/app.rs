@@ -279,7 +279,10 @@ fn serve(
         look: Arc::clone(look),
         metrics,
         config: live.clone(),
-        server: home.as_ref().map(|home| home.web(&live.borrow())),
+        server: home.as_ref().map(|home| {
+            let stop = supervisor.stop_token(Phase::Streams);
+            home.web(&live.borrow(), stop)
+        }),
     };
     supervisor.spawn(Phase::Listeners, "http", |stop| {
         http::serve(listener, shown, stop)

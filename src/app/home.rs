@@ -13,12 +13,14 @@ use crate::config::{Config, XmppServer};
 use crate::gateway::accounts::Home as Pipes;
 use crate::http::web_chat::{Demo, WebChat};
 use crate::http::{EmbeddedServer, status, websocket};
-use crate::runtime::{Phase, Supervisor};
+use crate::runtime::{Phase, Stop, Supervisor};
 use crate::server::accounts::Accounts;
 use crate::server::certificate::{self, Certificates};
 use crate::server::listener::{self, Listener};
-use crate::server::stream::Streams;
-use crate::server::{Host, Server, muc};
+use crate::server::muc::history::NoArchive;
+use crate::server::muc::service::{Policy, Service};
+use crate::server::stream::{Streams, Tls};
+use crate::server::{Host, Server};
 use crate::storage::Storage;
 use crate::xmpp::secrets::{Secrets, generate_password};
 
@@ -52,7 +54,7 @@ pub(super) async fn prepare(
     if !settings.enabled {
         return Ok(None);
     }
-    let listeners = listener::bind(&settings).await?;
+    let listeners = listener::bind(&settings)?;
     let domain = DomainPart::new(&settings.domain).context("The domain is no domain")?;
     let accounts = Accounts::open(storage.clone(), &domain)
         .await
@@ -71,12 +73,12 @@ pub(super) async fn prepare(
         .map(|bot| bot.jid.clone());
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
-    server.set_hosts(hosts(&server, &settings, storage)?);
-    let streams = Streams::new(
-        server.clone(),
-        certificates.starttls(),
-        certificates.direct_tls(),
-    );
+    server.set_hosts(hosts(&settings, storage).await?);
+    let tls = Tls {
+        starttls: certificates.starttls(),
+        direct_tls: certificates.direct_tls(),
+    };
+    let streams = Streams::new(server.clone(), tls);
     let demo = if is_demo {
         Some(person(config, &server, bot.as_ref()).await?)
     } else {
@@ -118,13 +120,13 @@ async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Cer
         .context("Failed to find a certificate")
 }
 
-fn hosts(
-    server: &Server,
-    settings: &XmppServer,
-    storage: &Storage,
-) -> Result<Vec<(String, Arc<dyn Host>)>> {
-    let rooms = muc::open(server, &settings.muc_host, storage)?;
-    Ok(vec![(settings.muc_host.clone(), rooms)])
+async fn hosts(settings: &XmppServer, storage: &Storage) -> Result<Vec<(String, Arc<dyn Host>)>> {
+    let host = settings.muc_host.parse().context("muc_host is no domain")?;
+    let policy = Policy::new(host, &settings.domain);
+    let rooms = Service::open(policy, storage.clone(), Arc::new(NoArchive))
+        .await
+        .context("Failed to read the rooms")?;
+    Ok(vec![(settings.muc_host.clone(), Arc::new(rooms))])
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.
@@ -175,7 +177,7 @@ impl Prepared {
         let Self { home, listeners } = self;
         let streams = home.streams.clone();
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
-            streams.serve(listeners, stop)
+            listener::serve(listeners, streams, stop)
         });
         let certificates = home.certificates.clone();
         supervisor.spawn(Phase::Listeners, "server/certificate", |stop| {
@@ -203,7 +205,7 @@ impl Home {
     }
 
     /// What HTTP shows of the server.
-    pub(super) fn web(&self, config: &Config) -> EmbeddedServer {
+    pub(super) fn web(&self, config: &Config, stop: Stop) -> EmbeddedServer {
         let streams = self.streams.clone();
         EmbeddedServer {
             web_chat: WebChat {
@@ -216,9 +218,12 @@ impl Home {
             websocket: websocket::Service {
                 serve: Arc::new(move |socket, peer| {
                     let streams = streams.clone();
+                    let stop = stop.clone();
                     Box::pin(async move {
-                        let address = peer.address.ip();
-                        streams.serve_websocket(socket, address, peer.secure).await;
+                        let (socket, address) = (Box::new(socket), peer.address.ip());
+                        streams
+                            .serve_websocket(socket, address, peer.secure, stop)
+                            .await;
                     })
                 }),
                 limit: config.xmpp_server.limits.stanza_bytes,

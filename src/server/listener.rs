@@ -2,17 +2,136 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
-use tokio::net::TcpListener;
+use anyhow::{Context, Result};
+use jid::BareJid;
+use tokio::io::DuplexStream;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::stream::{Security, Streams};
+use crate::config::XmppServer;
 use crate::runtime::{Stop, contain};
+
+/// A port that is bound.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    security: Security,
+}
+
+/// How many connections wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// Binds every address and port of the settings. An address that this machine has not is passed over, as IPv6 where it
+/// is off; a port that is taken is an error that says what to do.
+pub fn bind(settings: &XmppServer) -> Result<Vec<Listener>> {
+    let ports = [
+        (settings.c2s_port, Security::StartTls, "c2s_port"),
+        (settings.c2s_tls_port, Security::DirectTls, "c2s_tls_port"),
+    ];
+    let mut listeners = Vec::new();
+    for (port, security, key) in ports {
+        if port == 0 {
+            continue;
+        }
+        let before = listeners.len();
+        for address in &settings.bind {
+            match open(SocketAddr::new(*address, port)) {
+                Ok(tcp) => listeners.push(Listener { tcp, security }),
+                Err(err) if is_missing(&err) => {
+                    warn!(
+                        "This machine has no address {address}; port {port} does not listen on it"
+                    );
+                }
+                Err(err) => {
+                    return Err(err).with_context(|| {
+                        format!("Failed to listen on {address} port {port}; set xmpp_server.{key} to a free port, or to 0 for none")
+                    });
+                }
+            }
+        }
+        anyhow::ensure!(
+            listeners.len() > before,
+            "This machine has none of the addresses in xmpp_server.bind; set bind = [\"127.0.0.1\"] or another of its own"
+        );
+    }
+    Ok(listeners)
+}
+
+fn is_missing(err: &std::io::Error) -> bool {
+    matches!(
+        err.kind(),
+        ErrorKind::AddrNotAvailable | ErrorKind::Unsupported
+    ) || err.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            // Beside 0.0.0.0 on the same port.
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves clients until the stop, and then until every stream has been told.
+pub async fn serve(listeners: Vec<Listener>, streams: Streams, stop: Stop) -> Result<()> {
+    let addresses = Addresses::default();
+    let mut tasks = JoinSet::new();
+    for Listener { tcp, security } in listeners {
+        tasks.spawn(listen(
+            tcp,
+            streams.clone(),
+            security,
+            addresses.clone(),
+            stop.clone(),
+        ));
+    }
+    if let Some(pipes) = streams.pipes() {
+        tasks.spawn(serve_pipes(pipes, streams.clone(), stop.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("A listener has failed")??;
+    }
+    Ok(())
+}
+
+/// The accounts of this process.
+async fn serve_pipes(
+    mut pipes: mpsc::Receiver<(DuplexStream, BareJid)>,
+    streams: Streams,
+    stop: Stop,
+) -> Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let pipe = tokio::select! {
+            pipe = pipes.recv() => pipe,
+            Some(_) = connections.join_next() => continue,
+            () = stop.cancelled() => None,
+        };
+        let Some((io, account)) = pipe else {
+            break;
+        };
+        let (streams, stop) = (streams.clone(), stop.clone());
+        connections.spawn(async move {
+            contain("A local stream", streams.serve_local(io, account, stop)).await;
+        });
+    }
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
 
 /// How many connections an address has, over all listeners.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +185,7 @@ fn canonical(address: IpAddr) -> IpAddr {
 }
 
 /// Serves what connects until the stop, and then until every stream has been told.
-pub async fn listen(
+async fn listen(
     listener: TcpListener,
     streams: Streams,
     security: Security,

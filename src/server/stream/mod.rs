@@ -18,10 +18,11 @@ mod wire;
 pub mod xml;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jid::BareJid;
 use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug, debug_span};
 
@@ -29,6 +30,7 @@ use self::negotiation::{Negotiation, state};
 use self::wire::{End, Output};
 use crate::runtime::Stop;
 use crate::server::accounts::Throttle;
+use crate::server::certificate;
 use crate::server::sasl::{ChannelBinding, TLS_EXPORTER};
 use crate::server::session::Origin;
 use crate::server::{Server, StreamError};
@@ -36,8 +38,18 @@ use crate::xmpp::connector::Pipe;
 
 pub use wire::Socket;
 
-/// The certificate in use, asked for each connection; `None`: there is none yet.
-pub type Tls = Arc<dyn Fn() -> Option<Arc<rustls::ServerConfig>> + Send + Sync>;
+/// How connections are encrypted. Whichever certificate is in use is behind both.
+#[derive(Clone)]
+pub struct Tls {
+    pub starttls: Arc<rustls::ServerConfig>,
+    /// Negotiates `xmpp-client` (XEP-0368, 4).
+    pub direct_tls: Arc<rustls::ServerConfig>,
+}
+
+/// How much a pipe inside the process holds.
+const PIPE: usize = 64 * 1024;
+/// Pipes that wait to be served.
+const WAITING_PIPES: usize = 64;
 
 /// What all streams share. A handle.
 #[derive(Clone)]
@@ -48,6 +60,9 @@ struct Shared {
     tls: Tls,
     failures: Throttle,
     resumable: sm::Resumable,
+    pipes: mpsc::Sender<(DuplexStream, BareJid)>,
+    /// Taken by the listener, which serves them.
+    waiting: Mutex<Option<mpsc::Receiver<(DuplexStream, BareJid)>>>,
 }
 
 /// Whether TLS begins with the first byte (XEP-0368) or is asked for (RFC 6120, 5).
@@ -60,11 +75,14 @@ pub enum Security {
 impl Streams {
     pub fn new(server: Server, tls: Tls) -> Self {
         let limit = server.settings().limits.login_failures_per_ip;
+        let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
         Self(Arc::new(Shared {
             server,
             tls,
             failures: Throttle::login_failures(limit),
             resumable: sm::Resumable::default(),
+            pipes,
+            waiting: Mutex::new(Some(waiting)),
         }))
     }
 
@@ -75,6 +93,26 @@ impl Streams {
     /// Failed logins by address; HTTP counts its own here too.
     pub fn failures(&self) -> &Throttle {
         &self.0.failures
+    }
+
+    /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
+    pub fn connect_local(&self, account: &BareJid) -> std::io::Result<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        self.0
+            .pipes
+            .try_send((ours, account.clone()))
+            .map_err(|_full_or_closed| std::io::ErrorKind::ConnectionRefused)?;
+        Ok(theirs)
+    }
+
+    /// The pipes that are to be served; once.
+    pub(super) fn pipes(&self) -> Option<mpsc::Receiver<(DuplexStream, BareJid)>> {
+        let mut waiting = self
+            .0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.take()
     }
 
     fn limits(&self) -> xml::Limits {
@@ -106,7 +144,7 @@ impl Streams {
             Security::DirectTls => {
                 let accepted = tokio::time::timeout(
                     negotiation::DEADLINE,
-                    self.accept(io, Some(b"xmpp-client")),
+                    self.accept(io, Security::DirectTls),
                 );
                 let Ok(Ok((io, bindings))) = accepted.await else {
                     debug!("A TLS handshake failed");
@@ -177,35 +215,24 @@ impl Streams {
     async fn accept(
         &self,
         io: Box<dyn Pipe>,
-        alpn: Option<&[u8]>,
+        security: Security,
     ) -> std::io::Result<(Box<dyn Pipe>, Vec<ChannelBinding>)> {
-        let Some(mut config) = (self.0.tls)() else {
-            return Err(std::io::ErrorKind::NotFound.into());
+        let config = match security {
+            Security::StartTls => &self.0.tls.starttls,
+            Security::DirectTls => &self.0.tls.direct_tls,
         };
-        if let Some(alpn) = alpn {
-            // XEP-0368, 4.
-            let mut with_alpn = (*config).clone();
-            with_alpn.alpn_protocols = vec![alpn.to_vec()];
-            config = Arc::new(with_alpn);
-        }
-        let stream = TlsAcceptor::from(config).accept(io).await?;
+        let stream = TlsAcceptor::from(Arc::clone(config)).accept(io).await?;
         let (_, connection) = stream.get_ref();
-        let mut bindings = Vec::new();
-        // RFC 9266; before TLS 1.3 only unique under conditions that we cannot see.
-        if connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3)
-            && let Ok(data) =
-                connection.export_keying_material(vec![0; 32], b"EXPORTER-Channel-Binding", None)
-        {
-            bindings.push(ChannelBinding {
-                name: TLS_EXPORTER,
-                data,
-            });
+        if certificate::is_validation(connection) {
+            // An authority has looked; the handshake was the answer (RFC 8737, 3).
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
         }
-        Ok((Box::new(stream), bindings))
-    }
-
-    fn has_certificate(&self) -> bool {
-        (self.0.tls)().is_some()
+        let exporter = certificate::tls_exporter(connection);
+        let binding = exporter.map(|data| ChannelBinding {
+            name: TLS_EXPORTER,
+            data,
+        });
+        Ok((Box::new(stream), binding.into_iter().collect()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use minidom::Element;
 
+use super::Security;
 use super::negotiation::{Answer, Feature, Negotiation, Next, state};
 use super::wire::{self, End};
 use crate::server::StreamError;
@@ -17,9 +18,6 @@ pub(super) const FEATURE: Feature = Feature {
 };
 
 fn list(negotiation: &Negotiation) -> Vec<Element> {
-    if !negotiation.streams.has_certificate() {
-        return Vec::new();
-    }
     let mut starttls = Element::bare("starttls", ns::TLS);
     if !negotiation.is(state::TRUSTED) {
         starttls.append_child(Element::bare("required", ns::TLS));
@@ -38,13 +36,6 @@ async fn start(negotiation: &mut Negotiation) -> Result<Next, End> {
             .text("nothing may follow <starttls/>")
             .into());
     }
-    if !negotiation.streams.has_certificate() {
-        negotiation
-            .output
-            .element(&Element::bare("failure", ns::TLS));
-        negotiation.output.flush().await?;
-        return Err(End::Closed);
-    }
     negotiation
         .output
         .element(&Element::bare("proceed", ns::TLS));
@@ -57,7 +48,7 @@ async fn start(negotiation: &mut Negotiation) -> Result<Next, End> {
         return Err(End::Lost);
     };
     // RFC 6120, 5.4.3.2: a handshake that fails ends the connection.
-    let (io, bindings) = negotiation.streams.accept(io, None).await?;
+    let (io, bindings) = negotiation.streams.accept(io, Security::StartTls).await?;
     reader.reset();
     (negotiation.input, negotiation.output) = wire::resplit(io, reader);
     negotiation.bindings = bindings;
