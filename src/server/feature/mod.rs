@@ -5,11 +5,13 @@ pub mod archive;
 pub mod blocking;
 mod caps;
 pub mod carbons;
+mod commands;
 mod disco;
 pub mod offline;
 mod pep;
 mod ping;
 mod stanza_id;
+pub mod register;
 
 use anyhow::{Context, Result};
 
@@ -30,6 +32,8 @@ const FEATURES: &[(&str, Register)] = &[
     ("offline", offline::register),
     ("carbons", carbons::register),
     ("pep", pep::register),
+    ("register", register::register),
+    ("commands", commands::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
