@@ -38,3 +38,12 @@ pub const REPLY: &str = "urn:xmpp:reply:0";
 pub const OMEMO: &str = "urn:xmpp:omemo:2";
 /// XEP-0045, owners' use cases.
 pub const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+/// XEP-0411.
+pub const BOOKMARKS_CONVERSION: &str = "urn:xmpp:bookmarks-conversion:0";
+/// XEP-0292: the payload, and the node.
+pub const VCARD4: &str = "urn:ietf:params:xml:ns:vcard-4.0";
+pub const VCARD4_NODE: &str = "urn:xmpp:vcard4";
+/// XEP-0398.
+pub const VCARD_CONVERSION: &str = "urn:xmpp:pep-vcard-conversion:0";
+/// XEP-0490, server assist.
+pub const MDS_ASSIST: &str = "urn:xmpp:mds:server-assist:0";
