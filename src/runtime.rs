@@ -22,24 +22,26 @@ pub enum Phase {
     /// What does the work: conversations, then their accounts.
     Conversations,
     Sessions,
+    /// The embedded server's streams, over which the others have just said good-bye.
+    Streams,
     /// What keeps the work.
     Storage,
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Listeners,
         Self::Conversations,
         Self::Sessions,
+        Self::Streams,
         Self::Storage,
     ];
 
     /// How long the tasks of this phase may take to end before they are aborted. Their sum stays under five seconds.
     const fn deadline(self) -> Duration {
         match self {
-            Self::Listeners | Self::Storage => Duration::from_millis(500),
-            Self::Conversations => Duration::from_millis(1_500),
-            Self::Sessions => Duration::from_secs(2),
+            Self::Listeners | Self::Streams | Self::Storage => Duration::from_millis(500),
+            Self::Conversations | Self::Sessions => Duration::from_millis(1_500),
         }
     }
 }
@@ -52,7 +54,7 @@ pub struct Supervisor(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    phases: [Tasks; 4],
+    phases: [Tasks; 5],
     failed: tokio::sync::Notify,
     failure: Mutex<Option<anyhow::Error>>,
 }
@@ -69,11 +71,12 @@ impl Supervisor {
     }
 
     fn tasks(&self, phase: Phase) -> &Tasks {
-        let [listeners, conversations, sessions, storage] = &self.0.phases;
+        let [listeners, conversations, sessions, streams, storage] = &self.0.phases;
         match phase {
             Phase::Listeners => listeners,
             Phase::Conversations => conversations,
             Phase::Sessions => sessions,
+            Phase::Streams => streams,
             Phase::Storage => storage,
         }
     }

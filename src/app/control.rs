@@ -9,6 +9,7 @@ use jid::BareJid;
 
 use super::logging::Logging;
 use super::reload::Reloader;
+use crate::config::reload::Reloaded;
 use crate::gateway::account::Handle;
 use crate::gateway::accounts::{self, Accounts};
 use crate::gateway::command::{AccountStatus, Control, RoomStatus};
@@ -89,7 +90,7 @@ impl Control for AppControl {
             .collect()
     }
 
-    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded>> {
         Box::pin(async { self.reloader.reload().await.map_err(anyhow::Error::msg) })
     }
 

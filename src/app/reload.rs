@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
+use time::OffsetDateTime;
+use time::macros::format_description;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use super::home::Home;
 use super::logging::Logging;
-use crate::config::reload::{Changes, compare};
+use crate::config::reload::{Applied, Changes, Reloaded, compare};
 use crate::config::{self, Config, Loaded, Sources, XmppServer};
 use crate::gateway::accounts::Accounts;
 use crate::gateway::prompt::Prompts;
@@ -25,13 +28,20 @@ struct Inner {
     supervisor: Supervisor,
     sources: Sources,
     /// What is in force; locked while a reload is under way, so that two do not mix.
-    loaded: tokio::sync::Mutex<Loaded>,
+    loaded: tokio::sync::Mutex<InForce>,
     live: watch::Sender<Arc<Config>>,
     models: watch::Sender<Models>,
     logging: Logging,
     accounts: OnceLock<Accounts>,
+    home: OnceLock<Home>,
     error: Mutex<String>,
     file: Option<std::path::PathBuf>,
+}
+
+struct InForce {
+    loaded: Loaded,
+    /// What changed last, since the start.
+    last: Option<Applied>,
 }
 
 impl Reloader {
@@ -47,18 +57,23 @@ impl Reloader {
             supervisor,
             sources,
             file: loaded.file.clone(),
-            loaded: tokio::sync::Mutex::new(loaded),
+            loaded: tokio::sync::Mutex::new(InForce { loaded, last: None }),
             live,
             models,
             logging,
             accounts: OnceLock::new(),
+            home: OnceLock::new(),
             error: Mutex::default(),
         }))
     }
 
     /// From here on a reload reaches the accounts.
-    pub(super) fn serve(&self, accounts: Accounts) {
-        self.0.accounts.set(accounts).ok(); // It is called once.
+    pub(super) fn serve(&self, accounts: Accounts, home: Option<Home>) {
+        // It is called once.
+        self.0.accounts.set(accounts).ok();
+        if let Some(home) = home {
+            self.0.home.set(home).ok();
+        }
     }
 
     /// Why the configuration on disk is not in force; empty where it is.
@@ -70,9 +85,9 @@ impl Reloader {
             .clone()
     }
 
-    /// Reads and applies: a line for each key that differs, or why nothing was changed. In a task of its own: whoever asks may
+    /// Reads and applies: what was applied, or why nothing was changed. In a task of its own: whoever asks may
     /// be ended by what the reload does, as is `/reload` in a chat when its account reconnects, and must not take it along.
-    pub(super) async fn reload(&self) -> Result<Vec<String>, String> {
+    pub(super) async fn reload(&self) -> Result<Reloaded, String> {
         let (reply, outcome) = oneshot::channel();
         let reloader = self.clone();
         self.0
@@ -88,13 +103,13 @@ impl Reloader {
         outcome.await.unwrap_or_else(|_dropped| stopping())
     }
 
-    async fn reload_here(&self) -> Result<Vec<String>, String> {
+    async fn reload_here(&self) -> Result<Reloaded, String> {
         let outcome = self.try_reload().await.map_err(|err| format!("{err:#}"));
         let mut error = self.0.error.lock().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
-            Ok(changes) => {
+            Ok(reloaded) => {
                 error.clear();
-                for change in changes {
+                for change in &reloaded.changes {
                     info!("Configuration: {change}");
                 }
             }
@@ -106,14 +121,15 @@ impl Reloader {
         outcome
     }
 
-    async fn try_reload(&self) -> Result<Vec<String>> {
+    async fn try_reload(&self) -> Result<Reloaded> {
         let inner = &self.0;
-        let mut loaded = inner.loaded.lock().await;
+        let mut in_force = inner.loaded.lock().await;
+        let InForce { loaded, last } = &mut *in_force;
         let sources = inner.sources.clone();
         let mut new = tokio::task::spawn_blocking(move || Config::load(&sources))
             .await
             .context("Reading the configuration failed")??;
-        let changes = compare(&loaded, &new);
+        let changes = compare(loaded, &new);
         keep_until_restart(&loaded.config, &mut new.config);
         // Prompts are read again even where no key has changed.
         Prompts::load(&new.config)?;
@@ -125,21 +141,43 @@ impl Reloader {
             inner.models.send_replace(models);
         }
         inner.live.send_replace(Arc::new(new.config.clone()));
+        if let Some(home) = inner.home.get() {
+            home.apply(&new.config);
+        }
         if let Some(accounts) = inner.accounts.get() {
             accounts
                 .apply(&loaded.config, &new.config, &changes.reconnect)
                 .await;
         }
         *loaded = new;
-        Ok(changes.list.iter().map(ToString::to_string).collect())
+        let changes: Vec<String> = changes.list.iter().map(ToString::to_string).collect();
+        if changes.is_empty() {
+            let last = last.clone();
+            return Ok(Reloaded { changes, last });
+        }
+        *last = Some(Applied {
+            at: date(OffsetDateTime::now_utc()),
+            changes: changes.clone(),
+        });
+        Ok(Reloaded {
+            changes,
+            last: None,
+        })
     }
+}
+
+/// `2026-11-20 13:01:22 UTC`.
+fn date(at: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    at.format(format).unwrap_or_else(|_| "now".to_owned())
 }
 
 /// What is set up once stays as it was.
 fn keep_until_restart(old: &Config, new: &mut Config) {
     new.data_dir.clone_from(&old.data_dir);
     new.log.format = old.log.format;
-    new.server.clone_from(&old.server);
+    new.server.bind.clone_from(&old.server.bind);
+    new.server.port = old.server.port;
     let server = XmppServer {
         admins: new.xmpp_server.admins.clone(),
         archive_days: new.xmpp_server.archive_days,
@@ -203,32 +241,79 @@ pub(super) fn watch(supervisor: &Supervisor, reloader: &Reloader) -> Result<()> 
 mod tests {
     use super::*;
 
+    /// A file, and what reads it again.
+    struct Stage {
+        directory: tempfile::TempDir,
+        supervisor: Supervisor,
+        reloader: Reloader,
+        seen: watch::Receiver<Arc<Config>>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            write(&directory, 1);
+            let sources = Sources {
+                file: Some(directory.path().join("moltis.toml")),
+                environment: [("HOME".to_owned(), "/nonexistent".to_owned())].into(),
+                ..Sources::default()
+            };
+            let loaded = Config::load(&sources).unwrap();
+            let (live, seen) = watch::channel(Arc::new(loaded.config.clone()));
+            let (models, _) = watch::channel(Models::from_config(&loaded.config).unwrap());
+            let logging = Logging::silent();
+            let supervisor = Supervisor::new();
+            let reloader =
+                Reloader::new(supervisor.clone(), loaded, sources, live, models, logging);
+            Self {
+                directory,
+                supervisor,
+                reloader,
+                seen,
+            }
+        }
+    }
+
+    fn write(directory: &tempfile::TempDir, seconds: u32) {
+        let text = format!("[chat]\nturn_timeout_secs = {seconds}\n");
+        std::fs::write(directory.path().join("moltis.toml"), text).unwrap();
+    }
+
     #[tokio::test]
     async fn a_reload_goes_on_when_whoever_asked_for_it_is_ended_by_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("moltis.toml");
-        let write = |seconds: u32| {
-            std::fs::write(&file, format!("[chat]\nturn_timeout_secs = {seconds}\n")).unwrap();
-        };
-        let sources = Sources {
-            file: Some(file.clone()),
-            environment: [("HOME".to_owned(), "/nonexistent".to_owned())].into(),
-            ..Sources::default()
-        };
-        write(1);
-        let loaded = Config::load(&sources).unwrap();
-        let (live, mut seen) = watch::channel(Arc::new(loaded.config.clone()));
-        let (models, _models) = watch::channel(Models::from_config(&loaded.config).unwrap());
-        let logging = Logging::silent();
-        let supervisor = Supervisor::new();
-        let reloader = Reloader::new(supervisor.clone(), loaded, sources, live, models, logging);
-        write(2);
-        let mut asking = Box::pin(reloader.reload());
+        let mut stage = Stage::new();
+        write(&stage.directory, 2);
+        let mut asking = Box::pin(stage.reloader.reload());
         assert!(futures::poll!(&mut asking).is_pending());
         drop(asking);
-        seen.wait_for(|config| config.chat.turn_timeout_secs == 2)
+        stage
+            .seen
+            .wait_for(|config| config.chat.turn_timeout_secs == 2)
             .await
             .unwrap();
-        supervisor.shut_down().await;
+        stage.supervisor.shut_down().await;
+    }
+
+    #[tokio::test]
+    async fn who_asks_after_the_watch_was_faster_is_told_what_it_applied() {
+        let stage = Stage::new();
+        let untouched = stage.reloader.reload().await.unwrap();
+        assert_eq!(untouched, Reloaded::default());
+        write(&stage.directory, 2);
+        let first = stage.reloader.reload().await.unwrap();
+        assert_eq!(first.changes, ["chat.turn_timeout_secs: applied"]);
+        assert_eq!(first.last, None);
+        for _ in 0..2 {
+            let second = stage.reloader.reload().await.unwrap();
+            assert!(second.changes.is_empty());
+            assert_eq!(second.last.unwrap().changes, first.changes);
+        }
+        stage.supervisor.shut_down().await;
+    }
+
+    #[test]
+    fn a_time_is_told_to_the_second() {
+        let at = OffsetDateTime::from_unix_timestamp(1_795_179_682).unwrap();
+        assert_eq!(date(at), "2026-11-20 13:01:22 UTC");
     }
 }

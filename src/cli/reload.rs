@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::Value;
 
 use super::{Globals, control, say};
+use crate::config::reload::Reloaded;
 
 /// Make the running process read moltis.toml again
 #[derive(Args, Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// The answer is `{"changes": ["channels.xmpp.my-bot.dm_policy: applied", …]}`.
+/// The answer is `{"changes": ["channels.xmpp.my-bot.dm_policy: applied", …]}`; where nothing was new, `last` is what was.
 pub(super) async fn run(globals: &Globals, arguments: &Arguments) -> Result<ExitCode> {
     let loaded = globals.load()?;
     let answer = control::ask(&loaded.config.data_dir, "reload").await?;
@@ -25,17 +25,10 @@ pub(super) async fn run(globals: &Globals, arguments: &Arguments) -> Result<Exit
         say(&serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let changes = answer.get("changes").and_then(Value::as_array);
-    let changes: Vec<&str> = changes
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    if changes.is_empty() {
-        say("Nothing has changed.");
-    }
-    for change in changes {
-        say(change);
+    let reloaded: Reloaded =
+        serde_json::from_value(answer).context("The running moltis is of another version")?;
+    for line in reloaded.heading().iter().chain(reloaded.lines()) {
+        say(line);
     }
     Ok(ExitCode::SUCCESS)
 }

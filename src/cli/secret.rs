@@ -30,10 +30,11 @@ pub(super) fn prompt(question: &str) -> Result<Option<SecretString>> {
     if !std::io::stdin().is_terminal() {
         return Ok(None);
     }
+    // Before the question is seen: whoever answers at once, by hand or by a program, must not see it either.
+    let silence = Silence::begin();
     let mut stderr = std::io::stderr().lock();
     write!(stderr, "{question}: ")?;
     stderr.flush()?;
-    let silence = Silence::begin();
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     drop(silence);

@@ -9,6 +9,7 @@ mod environment;
 mod errors;
 mod given;
 mod interpolate;
+mod network;
 mod pattern;
 pub mod presets;
 mod read;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use errors::{Errors, Problem, nearest};
+pub use network::Network;
 pub use pattern::host_and_port;
 pub use setting::{Setting, Shown};
 pub use sources::{Loaded, Sources};
@@ -71,6 +73,10 @@ pub struct Server {
     pub bind: String,
     /// 0: off.
     pub port: u16,
+    /// Where a proxy stands in front: scheme, host and port, and no path.
+    pub external_url: Option<url::Url>,
+    /// Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +187,10 @@ pub struct XmppServer {
     pub admins: Vec<jid::BareJid>,
     pub registration: Registration,
     pub certificate: Certificate,
+    /// The directory of the authority (RFC 8555, 7.1.1).
+    pub acme_directory: String,
+    /// A further root for its HTTPS.
+    pub acme_ca_file: Option<PathBuf>,
     /// Days; 0: for ever.
     pub archive_days: u32,
     pub muc_host: String,

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::setting::{Setting, Shown, quoted};
 use super::sources::Loaded;
 
@@ -138,6 +140,49 @@ pub fn compare(old: &Loaded, new: &Loaded) -> Changes {
         changes.push(setting.path(), effect);
     }
     changes
+}
+
+/// What became of a reload, for whoever asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// What was applied and how, a line for each key.
+    pub changes: Vec<String>,
+    /// Where that is nothing: what was applied last. The file's watch is often faster than whoever saved the file and asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Applied>,
+}
+
+/// A reload that changed something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// As in `2026-11-20 13:01:22 UTC`.
+    pub at: String,
+    pub changes: Vec<String>,
+}
+
+impl Reloaded {
+    /// Where nothing was new: since when, with what was applied then below it.
+    pub fn heading(&self) -> Option<String> {
+        if !self.changes.is_empty() {
+            return None;
+        }
+        Some(match &self.last {
+            Some(last) => format!(
+                "Nothing has changed since {}, when this was applied:",
+                last.at
+            ),
+            None => "Nothing has changed since the start.".to_owned(),
+        })
+    }
+
+    /// A line for each key: what was applied now, else what was applied last.
+    pub fn lines(&self) -> &[String] {
+        match &self.last {
+            Some(last) if self.changes.is_empty() => &last.changes,
+            _ => &self.changes,
+        }
+    }
 }
 
 type Name<'a> = (&'a [String], &'a str);

@@ -21,6 +21,8 @@ pub struct Sources {
     pub overrides: Vec<(String, String)>,
     /// Where `./moltis.toml` is looked for.
     pub working_directory: PathBuf,
+    /// What is read where there is no file: the demo.
+    pub built_in: Option<String>,
 }
 
 /// A configuration, and how it came about.
@@ -45,6 +47,7 @@ impl Sources {
                 .collect(),
             overrides,
             working_directory: PathBuf::new(),
+            built_in: None,
         }
     }
 
@@ -87,7 +90,9 @@ impl Config {
     /// Reads and checks everything; the errors are all there are.
     pub fn load(sources: &Sources) -> Result<Loaded, Errors> {
         let Some(file) = sources.find() else {
-            return assemble(None, Table::new(), sources);
+            let text = sources.built_in.as_deref().unwrap_or_default();
+            let root = tree::parse("the demo's configuration", text)?;
+            return assemble(None, root, sources);
         };
         let text = std::fs::read_to_string(&file).map_err(|error| {
             let origin = Origin::File {

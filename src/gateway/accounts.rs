@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jid::BareJid;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -19,7 +20,7 @@ use super::{credentials, rooms};
 use crate::config::{Account, Config};
 use crate::runtime::{Phase, Stop, Supervisor, contain};
 use crate::storage::Storage;
-use crate::xmpp::Settings;
+use crate::xmpp::{Dial, Settings, Transport};
 
 /// An account whose task panicked starts again after this: the same stanza may come again.
 const AFTER_PANIC: Duration = Duration::from_mins(1);
@@ -32,7 +33,12 @@ pub struct Parts {
     pub conversations: Conversations,
     pub access: Arc<Access>,
     pub commands: Commands,
+    /// Opens streams of accounts that live in this process; `None`: there is no embedded server.
+    pub home: Option<Home>,
 }
+
+/// How an account of the embedded server gets its stream.
+pub type Home = Arc<dyn Fn(&BareJid) -> Arc<Dial> + Send + Sync>;
 
 /// The running accounts. A handle: clones share them.
 #[derive(Clone)]
@@ -112,7 +118,12 @@ impl Accounts {
         connection
             .component_secret
             .clone_from(&account.component_secret);
-        connection.minimum_mechanism = account::last_mechanism(&parts.storage, &account.jid).await;
+        if let (true, Some(home)) = (account.local, &parts.home) {
+            connection.transport = Transport::Local(home(&account.jid));
+        } else {
+            connection.minimum_mechanism =
+                account::last_mechanism(&parts.storage, &account.jid).await;
+        }
         let options = Options {
             id: id.to_owned(),
             connection,
@@ -425,7 +436,7 @@ async fn wanted_rooms(storage: &Storage, id: &str, account: &Account) -> Vec<roo
 
 fn configured_rooms(account: &Account) -> Vec<rooms::Wanted> {
     use crate::config::ExposeSecret;
-    let enabled = |room: &jid::BareJid| account.muc_rooms.get(room).is_none_or(|room| room.enabled);
+    let enabled = |room: &BareJid| account.muc_rooms.get(room).is_none_or(|room| room.enabled);
     account
         .rooms
         .iter()

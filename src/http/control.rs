@@ -16,10 +16,11 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::Look;
+use crate::config::reload::Reloaded;
 use crate::runtime::Stop;
 
 /// Reads the configuration again: what was applied, or why not.
-pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<String>, String>> + Send + Sync>;
+pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Reloaded, String>> + Send + Sync>;
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "moltis.sock";
@@ -132,7 +133,7 @@ async fn answer(stream: UnixStream, look: &Look, reload: &Reload) -> std::io::Re
     let document = match line.trim() {
         "status" => serde_json::to_value(look()).unwrap_or(Value::Null),
         "reload" => match reload().await {
-            Ok(changes) => json!({ "changes": changes }),
+            Ok(reloaded) => serde_json::to_value(reloaded).unwrap_or(Value::Null),
             Err(err) => json!({ "error": err }),
         },
         other => {

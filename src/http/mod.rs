@@ -1,24 +1,40 @@
-//! The process seen from outside: status, health and metrics over HTTP, and the control socket of the command line.
+//! The process seen from outside: web chat, WebSocket, status, health and metrics over HTTP, and the control socket of the
+//! command line.
 
 pub mod control;
+mod host_meta;
 mod metrics;
 pub mod status;
+mod visit;
+pub mod web_chat;
+pub mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
+use futures::future::Either;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tracing::error;
 
+use crate::config::Config;
 use crate::runtime::Stop;
+use host_meta::Format;
 use status::Status;
+pub use visit::Peer;
+use visit::Visit;
+use web_chat::WebChat;
+
+/// Upgrades that wait to be served.
+const WAITING_WEBSOCKETS: usize = 64;
 
 /// Tells how things are, as often as asked.
 pub type Look = Arc<dyn Fn() -> Status + Send + Sync>;
@@ -29,6 +45,17 @@ pub struct Shown {
     pub look: Look,
     /// `None`: `GET /metrics` is off.
     pub metrics: Option<PrometheusHandle>,
+    /// Read with each request: which proxies are trusted may change.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// `None`: there is no embedded server.
+    pub server: Option<EmbeddedServer>,
+}
+
+/// The embedded server, as HTTP sees it.
+#[derive(Clone)]
+pub struct EmbeddedServer {
+    pub web_chat: WebChat,
+    pub websocket: websocket::Service,
 }
 
 /// Binds the listener, so that a port in use is an error before anything starts.
@@ -40,30 +67,70 @@ pub async fn bind(address: &str, port: u16) -> Result<TcpListener> {
     })
 }
 
-/// Serves until `stop`.
+/// Serves until `stop`, and WebSockets until they have ended.
 pub async fn serve(listener: TcpListener, shown: Shown, stop: Stop) -> Result<()> {
-    let app = Router::new()
-        .route("/", get(status_page))
+    let mut app = Router::new()
         .route("/status", get(status_page))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(show_metrics))
+        .route("/metrics", get(show_metrics));
+    let connections = if let Some(server) = &shown.server {
+        let (accepted, waiting) = mpsc::channel(WAITING_WEBSOCKETS);
+        let run = websocket::run(server.websocket.serve.clone(), waiting, stop.clone());
+        app = app.merge(server_routes(server, accepted));
+        Either::Left(run)
+    } else {
+        app = app.route("/", get(status_page));
+        Either::Right(std::future::ready(()))
+    };
+    let app = app
         .with_state(shown)
         .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .context("The HTTP server failed")
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    let (served, ()) = tokio::join!(served.into_future(), connections);
+    served.context("The HTTP server failed")
+}
+
+/// What there is with an embedded server.
+fn server_routes(
+    server: &EmbeddedServer,
+    accepted: mpsc::Sender<websocket::Accepted>,
+) -> Router<Shown> {
+    let limit = server.websocket.limit;
+    let upgrade = move |State(shown): State<Shown>, visit: Visit, upgrade: WebSocketUpgrade| {
+        let accepted = accepted.clone();
+        async move {
+            let config = Arc::clone(&shown.config.borrow());
+            websocket::accept(upgrade, &visit, &config.server, limit, accepted)
+        }
+    };
+    web_chat::router(server.web_chat.clone())
+        .route(websocket::PATH, get(upgrade))
+        .route(
+            "/.well-known/host-meta",
+            get(|shown, visit| host_meta(shown, visit, Format::Xml)),
+        )
+        .route(
+            "/.well-known/host-meta.json",
+            get(|shown, visit| host_meta(shown, visit, Format::Json)),
+        )
+}
+
+async fn host_meta(State(shown): State<Shown>, visit: Visit, format: Format) -> Response {
+    let config = Arc::clone(&shown.config.borrow());
+    let domain = shown
+        .server
+        .as_ref()
+        .map(|server| server.web_chat.domain.as_str());
+    let names: Vec<&str> = domain.into_iter().collect();
+    host_meta::answer(visit.origin(&config.server, &names), format)
 }
 
 /// JSON or HTML by `Accept`.
-async fn status_page(
-    State(shown): State<Shown>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-) -> Response {
+async fn status_page(State(shown): State<Shown>, visit: Visit, headers: HeaderMap) -> Response {
     let mut status = (shown.look)();
-    if !is_local(peer, &headers) {
+    // A claim code is shown to the machine itself alone.
+    if !visit.is_local() {
         status.claims.clear();
     }
     let wants_html = headers
@@ -80,18 +147,6 @@ async fn status_page(
     };
     harden(&mut response);
     response
-}
-
-/// A claim code is shown to the machine itself alone: by address, and by name, so that no page elsewhere reads it through
-/// the browser (DNS rebinding).
-fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
-    peer.ip().is_loopback() && !forwarded && matches!(host, "localhost" | "127.0.0.1" | "[::1]")
 }
 
 fn harden(response: &mut Response) {
@@ -128,29 +183,5 @@ async fn show_metrics(State(shown): State<Shown>) -> Response {
             (kind, metrics::render(handle, &(shown.look)())).into_response()
         }
         None => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_code_is_shown_to_the_machine_itself_alone() {
-        let headers = |host: &str, forwarded: bool| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, host.parse().unwrap());
-            if forwarded {
-                headers.insert("x-forwarded-for", "192.0.2.1".parse().unwrap());
-            }
-            headers
-        };
-        let local = SocketAddr::from(([127, 0, 0, 1], 1));
-        let remote = SocketAddr::from(([192, 0, 2, 1], 1));
-        assert!(is_local(local, &headers("localhost:8080", false)));
-        assert!(is_local(local, &headers("127.0.0.1:8080", false)));
-        assert!(!is_local(local, &headers("evil.example:8080", false)));
-        assert!(!is_local(local, &headers("localhost:8080", true)));
-        assert!(!is_local(remote, &headers("localhost:8080", false)));
     }
 }

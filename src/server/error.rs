@@ -103,6 +103,9 @@ impl From<crate::storage::Error> for StanzaError {
             crate::storage::Error::Full => {
                 Self::resource_constraint().text("The server's disk is full")
             }
+            crate::storage::Error::Busy => {
+                Self::resource_constraint().text("The server's disk does not keep up")
+            }
             other => {
                 tracing::error!("The store failed: {other}");
                 Self::internal_server_error()

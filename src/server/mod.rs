@@ -13,6 +13,7 @@ mod error;
 pub mod extensions;
 pub mod feature;
 mod iq;
+pub mod listener;
 pub mod mail;
 mod message;
 pub mod muc;

@@ -1,6 +1,6 @@
 //! What every backend must do: its tests call [`check`] with an empty store.
 
-use super::{Archive, Batch, Entry, Error, KeyValue, Query, Storage};
+use super::{Archive, Batch, Durability, Entry, Error, KeyValue, Query, Storage};
 
 const PEOPLE: KeyValue = KeyValue("people");
 const PLACES: KeyValue = KeyValue("places");
@@ -19,6 +19,10 @@ pub async fn check(storage: Storage) {
     archives_answer_ranges(&storage).await;
     archive_ids_are_never_given_twice(&storage).await;
     archives_are_pruned(&storage).await;
+    ids_are_known_before_the_disk_has_them(&storage).await;
+    archives_answer_what_is_asked(&storage).await;
+    an_entry_is_replaced_in_its_place(&storage).await;
+    an_owner_is_deleted_everywhere(&storage).await;
     closing_keeps_what_was_sent_before(&storage).await;
 }
 
@@ -315,6 +319,205 @@ async fn archives_are_pruned(storage: &Storage) {
             .await
             .is_empty()
     );
+}
+
+async fn ids_are_known_before_the_disk_has_them(storage: &Storage) {
+    storage.ready().await;
+    let submit = |owner: &str, at| {
+        let batch =
+            Batch::new()
+                .append(LOG, owner, at, Vec::new())
+                .append(OTHER, owner, at, Vec::new());
+        storage.submit(batch, Durability::Power)
+    };
+    let (first, second) = (submit("early", 1), submit("late", 2));
+    let ids: Vec<u64> = first.ids.iter().chain(&second.ids).copied().collect();
+    assert_eq!(ids.len(), 4);
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    storage.settled().await.unwrap();
+    for (archive, owner, id) in [
+        (LOG, "early", ids[0]),
+        (OTHER, "early", ids[1]),
+        (LOG, "late", ids[2]),
+        (OTHER, "late", ids[3]),
+    ] {
+        let entries = storage.query(archive, owner, Query::default()).await;
+        assert_eq!(entries.unwrap()[0].id, id, "{owner} {archive:?}");
+    }
+    first.written.await.unwrap();
+    second.written.await.unwrap();
+}
+
+async fn archives_answer_what_is_asked(storage: &Storage) {
+    let batch = Batch::new()
+        .append_tagged(LOG, "ask", 10, "romeo", b"1".to_vec())
+        .append_tagged(LOG, "ask", 20, "juliet", b"2".to_vec())
+        .append(LOG, "ask", 30, b"3".to_vec())
+        .append_tagged(LOG, "ask", 20, "romeo", b"4".to_vec())
+        .append_tagged(LOG, "others", 20, "romeo", b"5".to_vec());
+    let ids = storage.commit(batch).await.unwrap();
+    let tag = |name: &str| Some(name.to_owned());
+    let query = Query::default;
+    let table: [(&str, Query, &[i64]); 11] = [
+        (
+            "a tag",
+            Query {
+                tag: tag("romeo"),
+                ..query()
+            },
+            &[10, 20],
+        ),
+        (
+            "a tag nobody has",
+            Query {
+                tag: tag(""),
+                ..query()
+            },
+            &[],
+        ),
+        (
+            "since",
+            Query {
+                since: Some(20),
+                ..query()
+            },
+            &[20, 30, 20],
+        ),
+        (
+            "until",
+            Query {
+                until: Some(20),
+                ..query()
+            },
+            &[10, 20, 20],
+        ),
+        (
+            "at one time",
+            Query {
+                since: Some(30),
+                until: Some(30),
+                ..query()
+            },
+            &[30],
+        ),
+        (
+            "a tag at one time",
+            Query {
+                tag: tag("romeo"),
+                since: Some(20),
+                until: Some(20),
+                ..query()
+            },
+            &[20],
+        ),
+        (
+            "ids, in any order and twice",
+            Query {
+                ids: Some(vec![ids[2], ids[0], ids[2], u64::MAX]),
+                ..query()
+            },
+            &[10, 30],
+        ),
+        (
+            "ids of another",
+            Query {
+                ids: Some(vec![ids[4]]),
+                ..query()
+            },
+            &[],
+        ),
+        (
+            "no ids",
+            Query {
+                ids: Some(Vec::new()),
+                ..query()
+            },
+            &[],
+        ),
+        (
+            "the newest with ids and a tag",
+            Query {
+                ids: Some(ids.clone()),
+                tag: tag("romeo"),
+                newest: true,
+                limit: 1,
+                ..query()
+            },
+            &[20],
+        ),
+        (
+            "the newest with a tag",
+            Query {
+                tag: tag("juliet"),
+                newest: true,
+                limit: 5,
+                ..query()
+            },
+            &[20],
+        ),
+    ];
+    for (name, query, expected) in table {
+        let count = storage.count(LOG, "ask", query.clone()).await.unwrap();
+        assert_eq!(count, u64::try_from(expected.len()).unwrap(), "{name}");
+        assert_eq!(times(storage, LOG, "ask", query).await, expected, "{name}");
+    }
+    let at_most = Query {
+        limit: 3,
+        ..query()
+    };
+    assert_eq!(storage.count(LOG, "ask", at_most).await.unwrap(), 3);
+    assert_eq!(storage.count(LOG, "nobody", query()).await.unwrap(), 0);
+    let archived = storage.archived(LOG).await.unwrap();
+    assert!(archived.is_sorted());
+    for (owner, expected) in [("ask", true), ("others", true), ("reuse", false)] {
+        assert_eq!(archived.iter().any(|name| name == owner), expected);
+    }
+}
+
+async fn an_entry_is_replaced_in_its_place(storage: &Storage) {
+    let id = append(storage, LOG, "replace", 7).await;
+    let replace = |owner: &str| {
+        storage.commit(Batch::new().replace(LOG, owner, id, owner.as_bytes().to_vec()))
+    };
+    assert_eq!(replace("replace").await.unwrap(), Vec::<u64>::new());
+    replace("nobody").await.unwrap();
+    let expected = Entry {
+        id,
+        at: 7,
+        value: b"replace".to_vec(),
+    };
+    let entries = storage.query(LOG, "replace", Query::default()).await;
+    assert_eq!(entries.unwrap(), [expected]);
+}
+
+async fn an_owner_is_deleted_everywhere(storage: &Storage) {
+    for owner in ["goes", "stays"] {
+        put(storage, PEOPLE, owner, "k", b"").await;
+        put(storage, PLACES, owner, "k", b"").await;
+        append(storage, LOG, owner, 1).await;
+        append(storage, OTHER, owner, 1).await;
+    }
+    let kept = async |owner| {
+        let mut kept = Vec::new();
+        for store in [PEOPLE, PLACES] {
+            kept.push(storage.list(store, owner, "").await.unwrap().len());
+        }
+        for archive in [LOG, OTHER] {
+            kept.push(times(storage, archive, owner, Query::default()).await.len());
+        }
+        kept
+    };
+    storage
+        .commit(Batch::new().clear(LOG, "goes"))
+        .await
+        .unwrap();
+    assert_eq!(kept("goes").await, [1, 1, 0, 1]);
+    let twice = Batch::new()
+        .delete_owner(PEOPLE, "goes")
+        .append(LOG, "goes", 2, Vec::new());
+    storage.commit(twice).await.unwrap();
+    assert_eq!(kept("goes").await, [0, 1, 1, 1]);
+    assert_eq!(kept("stays").await, [1, 1, 1, 1]);
 }
 
 async fn closing_keeps_what_was_sent_before(storage: &Storage) {

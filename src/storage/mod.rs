@@ -4,13 +4,19 @@
 //! A [`Batch`] is atomic and durable once `commit` has returned; concurrent commits share one transaction of the disk
 //! (group commit). What can be learnt again after a loss of power is a `note`, which does not wait for the disk.
 
+mod batch;
 #[cfg(test)]
 pub mod contract;
+#[cfg(test)]
+pub(crate) mod memory;
 mod sqlite;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+
+pub use batch::{Batch, Write};
 
 /// The name of a key-value store. Declare one `const` where the feature lives: `const INBOX: KeyValue = KeyValue("inbox");`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,9 @@ pub enum Error {
     Newer { found: u32, known: u32 },
     #[error("The store has been closed")]
     Closed,
+    /// More waits to be written than the queue may hold; nothing of the batch was written.
+    #[error("The disk does not keep up")]
+    Busy,
     #[error("The store failed: {0}")]
     Backend(String),
 }
@@ -46,7 +55,8 @@ pub type Answer<T> = BoxFuture<'static, Result<T>>;
 /// One entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Position: rises with every entry of the archive, never reused.
+    /// Position: rises with every entry of the whole store, never reused, and at least the time of the submission in
+    /// microseconds since 1970.
     pub id: u64,
     /// Milliseconds since 1970, as given.
     pub at: i64,
@@ -60,156 +70,18 @@ pub struct Query {
     pub after: Option<u64>,
     /// Only ids less than this.
     pub before: Option<u64>,
+    /// Only times, in milliseconds since 1970, of this and later.
+    pub since: Option<i64>,
+    /// Only times of this and earlier.
+    pub until: Option<i64>,
+    /// Only what was appended with this tag.
+    pub tag: Option<String>,
+    /// Only these.
+    pub ids: Option<Vec<u64>>,
     /// The newest instead of the oldest; the answer is in rising order either way.
     pub newest: bool,
     /// At most so many; 0: all.
     pub limit: usize,
-}
-
-/// One write of a batch.
-#[derive(Clone, Debug)]
-pub enum Write {
-    Put {
-        store: KeyValue,
-        owner: String,
-        key: String,
-        value: Vec<u8>,
-    },
-    PutNew {
-        store: KeyValue,
-        owner: String,
-        key: String,
-        value: Vec<u8>,
-    },
-    Delete {
-        store: KeyValue,
-        owner: String,
-        key: String,
-    },
-    /// Removes every key of an owner. For an archive, `Prune` with the end of time does that.
-    DeleteOwner { store: KeyValue, owner: String },
-    Append {
-        archive: Archive,
-        owner: String,
-        at: i64,
-        value: Vec<u8>,
-    },
-    /// Removes entries with `at` before this, of one owner or of all.
-    Prune {
-        archive: Archive,
-        owner: Option<String>,
-        before: i64,
-    },
-    /// Removes keys last written before this (milliseconds since 1970).
-    Expire { store: KeyValue, before: i64 },
-    /// Removes one archive entry.
-    Remove {
-        archive: Archive,
-        owner: String,
-        id: u64,
-    },
-}
-
-/// Writes that happen all or not at all.
-#[derive(Clone, Debug, Default)]
-pub struct Batch(pub(crate) Vec<Write>);
-
-impl Batch {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    #[must_use]
-    pub fn put(mut self, store: KeyValue, owner: &str, key: &str, value: Vec<u8>) -> Self {
-        self.0.push(Write::Put {
-            store,
-            owner: owner.into(),
-            key: key.into(),
-            value,
-        });
-        self
-    }
-
-    /// As `put`, but the whole batch fails with [`Error::Taken`] where the key exists.
-    #[must_use]
-    pub fn put_new(mut self, store: KeyValue, owner: &str, key: &str, value: Vec<u8>) -> Self {
-        self.0.push(Write::PutNew {
-            store,
-            owner: owner.into(),
-            key: key.into(),
-            value,
-        });
-        self
-    }
-
-    #[must_use]
-    pub fn delete(mut self, store: KeyValue, owner: &str, key: &str) -> Self {
-        self.0.push(Write::Delete {
-            store,
-            owner: owner.into(),
-            key: key.into(),
-        });
-        self
-    }
-
-    /// Deletes every key that the owner has in the store.
-    #[must_use]
-    pub fn delete_owner(mut self, store: KeyValue, owner: &str) -> Self {
-        self.0.push(Write::DeleteOwner {
-            store,
-            owner: owner.into(),
-        });
-        self
-    }
-
-    /// `at`: milliseconds since 1970.
-    #[must_use]
-    pub fn append(mut self, archive: Archive, owner: &str, at: i64, value: Vec<u8>) -> Self {
-        self.0.push(Write::Append {
-            archive,
-            owner: owner.into(),
-            at,
-            value,
-        });
-        self
-    }
-
-    #[must_use]
-    pub fn prune(mut self, archive: Archive, owner: Option<&str>, before: i64) -> Self {
-        self.0.push(Write::Prune {
-            archive,
-            owner: owner.map(Into::into),
-            before,
-        });
-        self
-    }
-
-    #[must_use]
-    pub fn expire(mut self, store: KeyValue, before: i64) -> Self {
-        self.0.push(Write::Expire { store, before });
-        self
-    }
-
-    #[must_use]
-    pub fn remove(mut self, archive: Archive, owner: &str, id: u64) -> Self {
-        self.0.push(Write::Remove {
-            archive,
-            owner: owner.into(),
-            id,
-        });
-        self
-    }
-
-    /// Appends the writes of another batch.
-    #[must_use]
-    pub fn and(mut self, mut other: Self) -> Self {
-        self.0.append(&mut other.0);
-        self
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// What a write outlives. Writes are kept in the order of their calls: what is lost with the power is the end of them.
@@ -221,15 +93,32 @@ pub enum Durability {
     Power,
 }
 
-/// What a backend does. `commit` answers the ids of the batch's appended entries, in order.
+/// A batch that is in the queue.
+pub struct Submitted {
+    /// The ids of the batch's appended entries, in order; empty where it was not taken.
+    pub ids: Vec<u64>,
+    /// When, and whether, the batch is written.
+    pub written: Answer<()>,
+}
+
+/// What a backend does.
 pub trait Backend: Send + Sync {
-    fn commit(&self, batch: Batch, durability: Durability) -> Answer<Vec<u64>>;
+    /// Takes a batch into the queue at once. What was submitted earlier is written earlier and has lesser ids.
+    fn submit(&self, batch: Batch, durability: Durability) -> Submitted;
+    /// Waits until the queue has room.
+    fn ready(&self) -> BoxFuture<'static, ()>;
     fn get(&self, store: KeyValue, owner: &str, key: &str) -> Answer<Option<Vec<u8>>>;
     /// All keys of an owner that start with `prefix`, in order.
     fn list(&self, store: KeyValue, owner: &str, prefix: &str) -> Answer<Vec<(String, Vec<u8>)>>;
     /// The owners that have a key in the store, in order.
     fn owners(&self, store: KeyValue) -> Answer<Vec<String>>;
     fn query(&self, archive: Archive, owner: &str, query: Query) -> Answer<Vec<Entry>>;
+    /// How many entries a query finds, counted up to its limit.
+    fn count(&self, archive: Archive, owner: &str, query: Query) -> Answer<u64>;
+    /// The owners that have an entry in the archive, in order.
+    fn archived(&self, archive: Archive) -> Answer<Vec<String>>;
+    /// Writes a copy as of one moment to a new file, while everything goes on, and checks it.
+    fn backup(&self, path: &Path) -> Answer<()>;
     /// Writes out what is pending and closes; later calls fail with [`Error::Closed`].
     fn close(&self) -> Answer<()>;
 }
@@ -249,13 +138,38 @@ impl Storage {
         Self(backend)
     }
 
+    /// Answers the ids of the appended entries, in order, when the disk has them.
     pub async fn commit(&self, batch: Batch) -> Result<Vec<u64>> {
-        self.0.commit(batch, Durability::Power).await
+        self.write(batch, Durability::Power).await
     }
 
     /// As [`Self::commit`], but a loss of power may take it back, unless something was committed since.
     pub async fn note(&self, batch: Batch) -> Result<Vec<u64>> {
-        self.0.commit(batch, Durability::Process).await
+        self.write(batch, Durability::Process).await
+    }
+
+    async fn write(&self, batch: Batch, durability: Durability) -> Result<Vec<u64>> {
+        self.0.ready().await;
+        let submitted = self.0.submit(batch, durability);
+        submitted.written.await?;
+        Ok(submitted.ids)
+    }
+
+    /// As [`Self::commit`] without a wait: the ids are known now, the disk has them once `written` has answered. Who may
+    /// submit much awaits [`Self::ready`] before, or finds the queue full ([`Error::Busy`]).
+    pub fn submit(&self, batch: Batch, durability: Durability) -> Submitted {
+        self.0.submit(batch, durability)
+    }
+
+    /// Waits until the queue of writes has room: at once, unless the disk does not keep up.
+    pub async fn ready(&self) {
+        self.0.ready().await;
+    }
+
+    /// Waits until all that was submitted before is written or has failed, so that a query sees it.
+    pub async fn settled(&self) -> Result<()> {
+        let last = self.0.submit(Batch::new(), Durability::Process);
+        last.written.await
     }
 
     pub async fn get(&self, store: KeyValue, owner: &str, key: &str) -> Result<Option<Vec<u8>>> {
@@ -277,6 +191,21 @@ impl Storage {
 
     pub async fn query(&self, archive: Archive, owner: &str, query: Query) -> Result<Vec<Entry>> {
         self.0.query(archive, owner, query).await
+    }
+
+    /// How many entries a query finds, counted up to its limit.
+    pub async fn count(&self, archive: Archive, owner: &str, query: Query) -> Result<u64> {
+        self.0.count(archive, owner, query).await
+    }
+
+    /// The owners that have an entry in the archive, in order.
+    pub async fn archived(&self, archive: Archive) -> Result<Vec<String>> {
+        self.0.archived(archive).await
+    }
+
+    /// Writes a copy as of one moment to a new file, while everything goes on, and checks it.
+    pub async fn backup(&self, path: &Path) -> Result<()> {
+        self.0.backup(path).await
     }
 
     pub async fn close(&self) -> Result<()> {

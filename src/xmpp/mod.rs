@@ -21,5 +21,5 @@ pub mod scram;
 pub mod secrets;
 pub mod tls;
 
-pub use client::{Acknowledged, Client, Event, Mechanism, Settings, Transport};
+pub use client::{Acknowledged, Client, Dial, Event, Mechanism, Settings, Transport};
 pub use error::Error;

@@ -12,8 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ConnectionCommon, DigitallySignedStruct, ProtocolVersion,
+    RootCertStore, SignatureScheme,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -103,10 +103,15 @@ pub async fn handshake<Io: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|err| Error::Tls(explain(&err, domain)))
 }
 
-/// RFC 9266: what binds a login to this TLS connection. TLS 1.3 only: before it the value is only unique under
-/// conditions that we cannot see.
+/// What binds a login to this TLS connection.
 pub fn channel_binding<Io>(stream: &TlsStream<Io>) -> Option<Vec<u8>> {
     let (_, connection) = stream.get_ref();
+    exporter(connection)
+}
+
+/// `tls-exporter` (RFC 9266), for either side. TLS 1.3 only: before it the value is only unique under conditions that
+/// we cannot see.
+pub fn exporter<Side>(connection: &ConnectionCommon<Side>) -> Option<Vec<u8>> {
     if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
         return None;
     }

@@ -400,7 +400,15 @@ fn status_and_reload_print_what_the_running_process_says() {
             "reload\n",
             "{\"changes\":[]}",
             0,
-            "Nothing has changed.\n",
+            "Nothing has changed since the start.\n",
+            "",
+        ),
+        (
+            &["reload"],
+            "reload\n",
+            "{\"changes\":[],\"last\":{\"at\":\"13:01\",\"changes\":[\"log.level: applied\"]}}",
+            0,
+            "Nothing has changed since 13:01, when this was applied:\nlog.level: applied\n",
             "",
         ),
         (

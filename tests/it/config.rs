@@ -354,6 +354,16 @@ fn wrong_values_are_told_with_their_line() {
             error: "moltis.toml:2: port in [server] must be from 0 to 65535",
         },
         Case {
+            text: "[server]\nexternal_url = 'https://example.org/chat'\n",
+            error: "moltis.toml:2: external_url in [server] must be like https://chat.example.org, \
+                not \"https://example.org/chat\"",
+        },
+        Case {
+            text: "[server]\ntrusted_proxies = ['proxy']\n",
+            error: "moltis.toml:2: trusted_proxies in [server] has \"proxy\", which must be an IP \
+                address or a range like 10.0.0.0/8",
+        },
+        Case {
             text: "[log]\nlevel = 'inof'\n",
             error: "moltis.toml:2: level in [log] must be a filter like info or \
                 info,moltis::gateway=debug, not \"inof\"; did you mean \"info\"?",

@@ -9,7 +9,7 @@ from slixmpp.xmlstream import ET
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
-from servers import COMPONENT_SECRET, Server, free_port
+from servers import COMPONENT_SECRET, PATIENCE, Server, free_port
 
 SLOTS = "urn:xmpp:http:upload:0"
 DISCO = "http://jabber.org/protocol/disco#info"
@@ -45,7 +45,7 @@ class FakeUpload:
         started = asyncio.get_running_loop().create_future()
         self._component.add_event_handler("session_start", lambda _: started.done() or started.set_result(None))
         self._component.connect()
-        await asyncio.wait_for(started, 10)
+        await asyncio.wait_for(started, PATIENCE)
 
     async def stop(self) -> None:
         await self._component.disconnect(wait=1.0)

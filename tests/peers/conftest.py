@@ -24,8 +24,10 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 HERE = Path(__file__).parent
 # Seconds for one test; `@pytest.mark.limit` for those that need more.
-LIMIT = 60
+LIMIT = 120
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
+# How many tests the workers of pytest-xdist have.
+COLLECTED = pytest.StashKey[int]()
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +38,17 @@ def authority(tmp_path_factory):
 @pytest_asyncio.fixture(scope="session", params=list(SERVERS))
 async def server(request, tmp_path_factory, authority):
     """A running server: each test that asks for it runs on both."""
-    server = SERVERS[request.param](tmp_path_factory.mktemp(request.param) / "server", authority)
+    for last in (False, True):
+        server = SERVERS[request.param](tmp_path_factory.mktemp(request.param) / "server", authority)
+        try:
+            await server.start()
+            break
+        except RuntimeError:
+            # Hundreds of tests are not to fail because somebody took one of its ports just now.
+            await server.stop()
+            if last:
+                raise
     try:
-        await server.start()
         yield server
     finally:
         await server.stop()
@@ -108,7 +118,25 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line("Tests were skipped; that counts as a failure.", red=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node, ids):
+    """Each worker collects all tests; the process that hands them out collects none."""
+    node.config.stash[COLLECTED] = len(ids)
+
+
 def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and reporter.stats.get("skipped"):
+    if reporter is None or os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    if reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif path := os.environ.get("PEERS_FAILED"):
+        write_failed(Path(path), session, reporter.stats)
+
+
+def write_failed(path: Path, session, stats: dict) -> None:
+    """For `run`, which gives these another chance: only where every test has run."""
+    failed = {report.nodeid for outcome in ("failed", "error") for report in stats.get(outcome, [])}
+    ran = failed | {report.nodeid for report in stats.get("passed", [])}
+    if len(ran) == session.config.stash.get(COLLECTED, session.testscollected):
+        path.write_text("".join(f"{name}\n" for name in sorted(failed)))

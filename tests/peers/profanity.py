@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 from pathlib import Path
 
-from servers import Server
+from servers import PATIENCE, Server
 
 COLUMNS, ROWS = 100, 28
 
@@ -44,7 +44,7 @@ class Profanity:
     def screen(self) -> str:
         return self._tmux("capture-pane", "-p")
 
-    async def shows(self, text: str, seconds: float = 20) -> str:
+    async def shows(self, text: str, seconds: float = PATIENCE) -> str:
         """Waits until the screen holds `text`, and returns the screen."""
         try:
             async with asyncio.timeout(seconds):

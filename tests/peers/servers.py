@@ -10,10 +10,12 @@ service, so that a component of a test can be one. Components connect with `COMP
 import asyncio
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 DOMAIN = "localhost"
@@ -22,29 +24,55 @@ ROOMS = "conference.localhost"
 COMPONENT_SECRET = "component-secret"
 UPLOAD_LIMIT = 5_000_000
 # How long something may take that should come at once; slow machines may need more.
-PATIENCE = float(os.environ.get("PEERS_PATIENCE", "15"))
+PATIENCE = float(os.environ.get("PEERS_PATIENCE", "30"))
 # Prosody takes only the components that its configuration names: one for each test that is one.
 COMPONENT_HOSTS = [f"bots{number}.localhost" for number in range(20)]
 
 
+async def soon(event: asyncio.Event) -> None:
+    """Waits for what should come at once."""
+    await asyncio.wait_for(event.wait(), PATIENCE)
+
+
+def _ports() -> Iterator[int]:
+    """Below those that the system gives to outgoing connections: one of these would take the port of a server that is
+    not listening yet, or is being restarted. Each worker has a share of its own."""
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first, shares = 10_000, 16
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % shares
+    share = range(first, end)[worker::shares]
+    # Another run on this machine begins elsewhere.
+    start = random.randrange(len(share))
+    return itertools.cycle([*share[start:], *share[:start]])
+
+
+PORTS = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-async def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 30) -> None:
-    """Returns once something listens; fails at once when the process has ended."""
-    async with asyncio.timeout(seconds):
-        while True:
+    for port in itertools.islice(PORTS, 1000):
+        with socket.socket() as probe:
+            # As servers do it: a connection that has ended is no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
+                probe.bind(("127.0.0.1", port))
             except OSError:
-                if process.poll() is not None:
-                    raise RuntimeError(f"{process.args[0]} ended with {process.returncode}") from None
-                await asyncio.sleep(0.05)
+                continue
+            return port
+    raise RuntimeError("no port is free")
+
+
+async def wait_for_port(port: int, process: subprocess.Popen) -> None:
+    """Returns once something listens; fails at once when the process has ended."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        except OSError:
+            if process.poll() is not None:
+                raise RuntimeError(f"{process.args[0]} ended with {process.returncode}") from None
+            await asyncio.sleep(0.05)
 
 
 class Authority:
@@ -123,8 +151,13 @@ class Server:
         with (self.directory / "output.log").open("ab") as output:
             self.process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=self.directory,
                                             stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        for port in (self.c2s_port, self.component_port, self.http_port):
-            await wait_for_port(port, self.process)
+        try:
+            # Several may start at once, each with all its modules.
+            async with asyncio.timeout(3 * PATIENCE):
+                for port in (self.c2s_port, self.component_port, self.http_port):
+                    await wait_for_port(port, self.process)
+        except (RuntimeError, TimeoutError) as error:
+            raise RuntimeError(f"{self.name} did not start: {error!r}\n{self.log()[-3000:]}") from None
 
     async def stop(self, number: int = signal.SIGTERM) -> None:
         process, self.process = self.process, None

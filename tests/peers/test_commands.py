@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from servers import soon
 from stanza import COMMANDS, DATA
 from wire import Answer, Hold
 
@@ -112,10 +113,10 @@ async def test_stop_ends_the_turn_with_one_word(world):
     world.model.then(Answer(hold, "Never said."))
     bot = await world.bot(admit=[alice])
     alice.say(bot.jid, "Hello")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     alice.say(bot.jid, "/stop")
     await alice.messages.until(lambda: any("stop" in t.lower() for t in alice.texts(bot.jid)), "stopped")
-    await asyncio.wait_for(world.model.asked[0].closed.wait(), 5)
+    await soon(world.model.asked[0].closed)
     assert not any("Never said" in text for text in alice.texts(bot.jid))
 
 
@@ -279,7 +280,7 @@ async def test_ping_answers_while_a_turn_runs(world):
     world.model.then(Answer(hold, "Late."))
     bot = await world.bot(admit=[alice])
     alice.say(bot.jid, "Hello")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     assert await alice.command(bot.jid, "/ping")
     hold.release()
     await alice.sees(bot.jid, "Late.")

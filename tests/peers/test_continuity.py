@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from person import Person
+from servers import soon
 from world import PASSWORD
 from wire import Answer, Hold
 
@@ -83,7 +84,7 @@ async def test_kill_9_while_the_model_thinks(world):
     world.model.on("A question", Answer(hold, "Too late."))
     bot = await world.bot(admit=[alice])
     alice.say(bot.jid, "A question")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     bot.kill()
     await world.start_bot(bot)
     await exactly(alice, bot.jid, ["Answer number 1."], bot)
@@ -111,10 +112,10 @@ async def test_kill_9_between_the_model_and_the_person(world):
     world.model.on("A question", Answer(hold, "The answer."))
     bot = await world.bot(admit=[alice], proxy=proxy)
     alice.say(bot.jid, "A question")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     proxy.freeze()
     hold.release()
-    await asyncio.wait_for(world.model.asked[0].completed.wait(), 10)
+    await soon(world.model.asked[0].completed)
     bot.kill()
     proxy.cut()
     proxy.thaw()
@@ -140,7 +141,7 @@ async def test_kill_9_in_a_room(world):
     world.model.on("A question", Answer(hold, "Too late."))
     room, bot = await world.room_with_bot(alice, admit=[alice])
     alice.say_in(room, f"{bot.nick}: A question")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     bot.kill()
     await world.start_bot(bot)
     await exactly(alice, room, ["Answer number 1."], bot)
@@ -260,7 +261,7 @@ async def test_a_server_restart_loses_and_doubles_nothing(world):
     alice.say(bot.jid, "before")
     await alice.sees(bot.jid, "Answer number 1.")
     alice.say(bot.jid, "during")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     await world.server.stop()
     hold.release()
     await world.server.start()
@@ -322,13 +323,13 @@ async def test_sigterm_ends_within_five_seconds_and_says_stopped(world):
     bot = await world.bot(admit=[alice])
     start = len((await world.watcher()).presences)
     alice.say(bot.jid, "A question")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     assert await bot.stop() < 5
     assert bot.process.returncode == 0
     line = await alice.next_line(bot.jid, 0)
     assert "stop" in line.text.lower()
     await world.offline(bot, start)
-    await asyncio.wait_for(world.model.asked[0].closed.wait(), 5)
+    await soon(world.model.asked[0].closed)
     await world.start_bot(bot)
     await alice.command(bot.jid, "/ping")
     assert len(alice.lines(bot.jid)) == 2, "what was stopped is not taken up again"

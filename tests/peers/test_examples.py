@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from bot import EXAMPLES
-from servers import OPEN_DOMAIN
+from servers import OPEN_DOMAIN, PATIENCE
 from world import PASSWORD
 
 
@@ -22,7 +22,7 @@ async def test_the_echo_bot_echoes(world):
     (world.directory / "password").write_text(PASSWORD)
     bot = start(world, "echo_bot", f"{user}@localhost", "password", f"127.0.0.1:{world.server.c2s_port}")
     try:
-        line = await asyncio.wait_for(asyncio.to_thread(bot.stdout.readline), 20)
+        line = await asyncio.wait_for(asyncio.to_thread(bot.stdout.readline), PATIENCE)
         assert line.startswith("Online as"), line
         alice.say(f"{user}@localhost", "Is anybody there?")
         await alice.sees(f"{user}@localhost", "Is anybody there?")

@@ -7,11 +7,11 @@ import pytest
 from hostile import HostileServer
 from scene import PASSWORD
 from bot import Bot
-from servers import Authority
+from servers import PATIENCE, Authority
 from stanza import Iq, escape
 
 
-async def tries(server: HostileServer, number: int, seconds: float = 20) -> None:
+async def tries(server: HostileServer, number: int, seconds: float = PATIENCE) -> None:
     """Waits for that many connections."""
     async with asyncio.timeout(seconds):
         while server.connections < number:

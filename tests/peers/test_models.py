@@ -6,6 +6,7 @@ import re
 import pytest
 
 from models import Refusal
+from servers import soon
 from wire import Answer, Cut, Hold, Pause, Problem, Thinking, ToolCall
 
 KINDS = {"openai": {"model_provider": "test"}, "anthropic": {"model_provider": "claude"}}
@@ -146,10 +147,10 @@ async def test_failover_takes_the_next_model(world, kind, failure):
 async def test_failover_on_a_hang_before_the_first_word(world):
     alice, hold = await world.person(), Hold()
     world.model.then(Answer(hold), Answer("From the second model."))
-    bot = await world.bot(admit=[alice], config={**FALLBACK, "providers": {"test": {"idle_timeout_secs": 1}}})
+    bot = await world.bot(admit=[alice], config={**FALLBACK, "providers": {"test": {"idle_timeout_secs": 3}}})
     alice.say(bot.jid, "Hello")
     await alice.sees_exactly(bot.jid, "From the second model.")
-    await asyncio.wait_for(world.model.asked[0].closed.wait(), 5)
+    await soon(world.model.asked[0].closed)
 
 
 async def test_failover_on_a_refused_connection(world):
@@ -214,8 +215,8 @@ async def test_an_idle_stream_times_out(world):
     world.model.then(Answer("The first thirty characters of it stand here. ", hold))
     bot = await world.bot(admit=[alice], config={"providers": {"test": {"idle_timeout_secs": 1}}}, edit_throttle_ms=50)
     alice.say(bot.jid, "Hello")
-    await asyncio.wait_for(hold.reached.wait(), 10)
-    await asyncio.wait_for(world.model.asked[0].closed.wait(), 10)
+    await soon(hold.reached)
+    await soon(world.model.asked[0].closed)
 
 
 async def test_a_turn_has_a_time_limit(world):
@@ -223,7 +224,7 @@ async def test_a_turn_has_a_time_limit(world):
     world.model.then(Answer(*[part for _ in range(100) for part in ("word ", Pause(0.1))]))
     bot = await world.bot(admit=[alice], config={"chat": {"turn_timeout_secs": 1}}, stream_mode="off")
     alice.say(bot.jid, "Hello")
-    await asyncio.wait_for((await world.model.request(1)).closed.wait(), 10)
+    await soon((await world.model.request(1)).closed)
     await alice.next_line(bot.jid, 0)
 
 
@@ -232,9 +233,9 @@ async def test_stop_closes_the_request(world):
     world.model.then(Answer(hold, "Never said."))
     bot = await world.bot(admit=[alice])
     alice.say(bot.jid, "Hello")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     alice.say(bot.jid, "/stop")
-    await asyncio.wait_for(world.model.asked[0].closed.wait(), 5)
+    await soon(world.model.asked[0].closed)
     await alice.messages.until(lambda: any("stop" in t.lower() for t in alice.texts(bot.jid)), "stopped")
     await alice.sees_message(lambda m: m.chat_state in ("active", "paused"), "the end of typing")
     assert "Answer number 1." in await alice.command(bot.jid, "Go on")

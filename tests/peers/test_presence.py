@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from servers import PATIENCE, soon
 from stanza import STANZA_ID
 from wire import Answer, Hold
 
@@ -112,7 +113,7 @@ async def test_iqs_are_answered_while_a_turn_runs(world):
     world.model.then(Answer(hold, "Late."))
     bot = await world.bot(admit=[alice])
     alice.say(bot.jid, "Hello")
-    await asyncio.wait_for(hold.reached.wait(), 10)
+    await soon(hold.reached)
     await alice.must("get", bot.full, "<ping xmlns='urn:xmpp:ping'/>")
     hold.release()
     await alice.sees(bot.jid, "Late.")
@@ -138,7 +139,7 @@ async def test_vcard_and_avatar_are_published(world):
     async def published() -> str:
         vcard = str(await alice.iq("get", bot.jid, "<vCard xmlns='vcard-temp'/>"))
         return vcard if "Falstaff" in vcard and "PHOTO" in vcard else ""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while not (vcard := await published()):
             await asyncio.sleep(0.1)
     assert base64.b64encode(PIXEL).decode()[:40] in vcard.replace("\n", "")
@@ -146,7 +147,7 @@ async def test_vcard_and_avatar_are_published(world):
     digest = hashlib.sha1(PIXEL).hexdigest()
     await alice.sees_presence(lambda p: p.sender == bot.full and digest in str(p), "XEP-0153 in presence")
     items = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:avatar:metadata'/></pubsub>"
-    async with asyncio.timeout(15):  # XEP-0084: the last of what is published
+    async with asyncio.timeout(PATIENCE):  # XEP-0084: the last of what is published
         while digest not in str(await alice.iq("get", bot.jid, items)):
             await asyncio.sleep(0.1)
 

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::errors::hint;
+use super::network::Network;
 use super::reading::{Reading, readable};
 use super::section::Section;
 use super::setting::quoted;
@@ -144,15 +145,25 @@ fn server(root: &mut Section<'_>) -> Server {
             Err(_) => Err("must be an IP address, as 127.0.0.1".to_owned()),
         }),
         port: section.integer("port", default.port, 0..=u16::MAX),
+        external_url: section.parsed("external_url", external_url),
+        trusted_proxies: section.list("trusted_proxies", &[], Network::parse),
     };
-    section.later(&[
-        "external_url",
-        "trusted_proxies",
-        "admin_token",
-        "admin_token_file",
-    ]);
+    section.later(&["admin_token", "admin_token_file"]);
     section.finish();
     server
+}
+
+/// What is served has its places at the root, so an address with a path is none of ours.
+fn external_url(text: &str) -> Result<url::Url, String> {
+    let fault = || format!("must be like https://chat.example.org, not {text:?}");
+    let url = url::Url::parse(text).map_err(|_err| fault())?;
+    let is_origin = matches!(url.scheme(), "http" | "https")
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if is_origin { Ok(url) } else { Err(fault()) }
 }
 
 fn metrics(root: &mut Section<'_>) -> Metrics {

@@ -30,9 +30,9 @@ impl Account {
                 self.flush(client).await;
             }
             Event::Suspended { reason } => {
-                warn!("Connection lost: {reason}");
                 self.up = false;
                 self.set_condition(false, format!("reconnecting: {reason}"));
+                warn!("Connection lost: {reason}");
             }
             Event::Retrying { reason, after } => {
                 warn!(

@@ -8,6 +8,7 @@ use jid::BareJid;
 use tokio::sync::watch;
 
 use super::parse::Arguments;
+use crate::config::reload::Reloaded;
 use crate::config::{self, Config};
 use crate::gateway::access::Access;
 use crate::gateway::pairing::Claimed;
@@ -34,8 +35,8 @@ pub trait Control: Send + Sync {
     /// Somebody was let in: accepts the subscription that they asked for.
     fn let_in<'a>(&'a self, account: &'a str, jid: &'a BareJid) -> BoxFuture<'a, ()>;
     fn accounts(&self) -> Vec<AccountStatus>;
-    /// What was applied and how, a line each; an error says what is wrong with the file.
-    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Vec<String>>>;
+    /// What was applied; an error says what is wrong with the file.
+    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Reloaded>>;
     /// The last lines of the log, oldest first.
     fn log(&self, lines: usize) -> Vec<String>;
     /// Uploads a file and sends the message that shares it.

@@ -5,6 +5,7 @@ use jid::{BareJid, Jid};
 
 use super::parse::code;
 use super::{AccountStatus, Answer, Command, Context, JID, Who, optional, required, rest};
+use crate::config::reload::Reloaded;
 use crate::gateway::{Place, allowance};
 
 /// Lines of the log, unless said otherwise and at most.
@@ -196,14 +197,16 @@ pub(super) const RELOAD: Command = Command {
 
 async fn reload(context: Context) -> Result<Answer> {
     Ok(match context.services.control.reload().await {
-        Ok(applied) if applied.is_empty() => "Nothing has changed.".into(),
-        Ok(applied) => {
-            let lines = applied.iter().map(|line| format!("- {line}"));
-            lines.collect::<Vec<_>>().join("\n").into()
-        }
+        Ok(reloaded) => told(&reloaded).into(),
         // The operator's own file: what is wrong with it is for them to know.
         Err(err) => fenced(&format!("Nothing was changed.\n{err:#}")).into(),
     })
+}
+
+fn told(reloaded: &Reloaded) -> String {
+    let lines = reloaded.lines().iter().map(|line| format!("- {line}"));
+    let lines = reloaded.heading().into_iter().chain(lines);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 pub(super) const ACCOUNTS: Command = Command {
@@ -252,6 +255,7 @@ fn fenced(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::reload::Applied;
 
     #[test]
     fn what_is_said_to_a_room_goes_to_the_room() {
@@ -261,6 +265,27 @@ mod tests {
         assert!(matches!(to("r@c.org/nick"), Place::RoomPrivate(_)));
         assert!(matches!(to("a@b.org"), Place::Direct(_)));
         assert!(matches!(to("a@b.org/phone"), Place::Direct(_)));
+    }
+
+    #[test]
+    fn a_reload_with_nothing_new_tells_what_was_applied_last() {
+        let changes = vec!["log.level: applied".to_owned()];
+        let now = Reloaded {
+            changes: changes.clone(),
+            last: None,
+        };
+        assert_eq!(told(&now), "- log.level: applied");
+        let at = "13:01:22".to_owned();
+        let before = Reloaded {
+            changes: Vec::new(),
+            last: Some(Applied { at, changes }),
+        };
+        assert_eq!(
+            told(&before),
+            "Nothing has changed since 13:01:22, when this was applied:\n- log.level: applied"
+        );
+        let never = Reloaded::default();
+        assert_eq!(told(&never), "Nothing has changed since the start.");
     }
 
     #[test]

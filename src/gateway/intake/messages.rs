@@ -129,10 +129,14 @@ impl Intake {
     }
 
     /// Counts consecutive answers to other bots in a room, so that two bots do not talk for ever.
-    fn is_one_bot_round_too_many(&self, account: &Account, inbound: &Inbound) -> bool {
+    pub(super) fn is_one_bot_round_too_many(&self, account: &Account, inbound: &Inbound) -> bool {
         let Place::Room(jid) = &inbound.place else {
             return false;
         };
+        if inbound.catch_up {
+            // An archive repeats what came live meanwhile, and does not tell who is a bot.
+            return false;
+        }
         let mut state = self.handle.state();
         let Some(room) = state.rooms.get_mut(jid) else {
             return false;

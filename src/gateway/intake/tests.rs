@@ -5,7 +5,9 @@ use futures::future::BoxFuture;
 
 use super::strangers::MOST_STRANGERS;
 use super::*;
+use crate::config::reload::Reloaded;
 use crate::config::{Account, AutoJoin, Channels, Policy};
+use crate::gateway::account::room::Room;
 use crate::gateway::account::{self, Account as Task, Options, Profile};
 use crate::gateway::command::{AccountStatus, Control, Services};
 use crate::gateway::inbound::Invite;
@@ -40,8 +42,8 @@ impl Control for Nothing {
     fn accounts(&self) -> Vec<AccountStatus> {
         Vec::new()
     }
-    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Vec<String>>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Reloaded>> {
+        Box::pin(async { Ok(Reloaded::default()) })
     }
     fn log(&self, _: usize) -> Vec<String> {
         Vec::new()
@@ -310,5 +312,41 @@ async fn nobody_claims_an_account_that_has_got_operators() {
             .await;
         let granted = stage.intake.access.list("bot").await.unwrap();
         assert_eq!(!granted.is_empty(), becomes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rounds_of_bots_end_although_the_archive_repeats_them() {
+    let stage = stage(open_account()).await;
+    let account = Account {
+        max_bot_rounds: 2,
+        ..open_account()
+    };
+    let line = |nick: &str, id: &str, catch_up: bool| {
+        let mut line = room_text(nick, id, "and you?");
+        line.catch_up = catch_up;
+        // The archive does not tell it.
+        line.sender.bot = nick == "other" && !catch_up;
+        line
+    };
+    let room = line("alice", "1", false).place.room().unwrap();
+    let state = Room::new(room.clone(), "bot", None, Instant::now());
+    stage.intake.handle.state().rooms.insert(room, state);
+    for (inbound, too_many) in [
+        (line("alice", "1", false), false),
+        (line("other", "2", false), false),
+        (line("alice", "1", true), false),
+        (line("other", "2", true), false),
+        (line("other", "3", false), false),
+        (line("other", "3", true), false),
+        (line("other", "4", false), true),
+        (line("alice", "5", false), false),
+        (line("other", "6", false), false),
+    ] {
+        assert_eq!(
+            stage.intake.is_one_bot_round_too_many(&account, &inbound),
+            too_many,
+            "{inbound:?}"
+        );
     }
 }

@@ -22,6 +22,9 @@ pub(super) struct Overheard {
     pub(super) text: String,
     pub(super) ids: Ids,
     pub(super) sender: Sender,
+    /// When it was said, milliseconds since 1970; matters only until a turn takes it.
+    #[serde(skip)]
+    pub(super) at: i64,
 }
 
 impl Overheard {

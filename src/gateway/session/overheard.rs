@@ -6,10 +6,51 @@ use jid::BareJid;
 
 use super::history::Overheard;
 use super::inner::{Inner, lock};
-use crate::gateway::Inbound;
+use crate::gateway::{Ids, Inbound, Sender};
 
 /// By account and room. In memory only: after a start, catching up with the room's archive fills it.
-pub(super) type Rooms = HashMap<(String, BareJid), VecDeque<Overheard>>;
+pub(super) type Rooms = HashMap<(String, BareJid), Heard>;
+
+/// Lines of a room by which a repetition is known: more than are said while its archive is being read.
+const MOST_KNOWN: usize = 256;
+
+/// One room's lines.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// For the next turn, in the order in which they were said.
+    lines: VecDeque<Overheard>,
+    /// Of all lines, also of those that a turn has taken or newer ones have pushed out: while an archive is being read, it
+    /// repeats what comes live.
+    known: VecDeque<(Ids, Sender)>,
+}
+
+impl Heard {
+    /// Whether it is the first time.
+    fn is_new(&mut self, inbound: &Inbound) -> bool {
+        let Inbound { ids, sender, .. } = inbound;
+        if self.known.iter().any(|line| is_same(line, inbound)) {
+            return false;
+        }
+        if self.known.len() >= MOST_KNOWN {
+            self.known.pop_front();
+        }
+        self.known.push_back((ids.clone(), sender.clone()));
+        true
+    }
+
+    /// What an archive tells goes before what came live after it.
+    fn add(&mut self, line: Overheard, live: bool, limit: usize) {
+        let place = if live {
+            self.lines.len()
+        } else {
+            self.lines.partition_point(|other| other.at <= line.at)
+        };
+        self.lines.insert(place, line);
+        while self.lines.len() > limit {
+            self.lines.pop_front();
+        }
+    }
+}
 
 impl Inner {
     pub(super) fn overhear(&self, inbound: &Inbound) {
@@ -24,26 +65,27 @@ impl Inner {
             .get(&inbound.account)
             .map_or(0, |account| account.history_limit);
         let mut rooms = lock(&self.rooms);
-        let lines = rooms.entry((inbound.account.clone(), room)).or_default();
-        // The archive repeats what came live.
-        if lines.iter().any(|line| is_same(line, inbound)) {
+        let heard = rooms.entry((inbound.account.clone(), room)).or_default();
+        if !heard.is_new(inbound) {
             return;
         }
-        lines.push_back(Overheard {
+        let line = Overheard {
             name: inbound.sender.name(),
             text: inbound.body.chars().take(2_000).collect(),
             ids: inbound.ids.clone(),
             sender: inbound.sender.clone(),
-        });
-        while lines.len() > limit {
-            lines.pop_front();
-        }
+            at: inbound.delayed.unwrap_or(inbound.at),
+        };
+        heard.add(line, inbound.delayed.is_none(), limit);
     }
 
     /// Takes what was said in a room since the last turn there.
     pub(super) fn overheard(&self, account: &str, room: &BareJid, limit: usize) -> Vec<Overheard> {
-        let lines = lock(&self.rooms).remove(&(account.to_owned(), room.clone()));
-        let lines = lines.unwrap_or_default();
+        let mut rooms = lock(&self.rooms);
+        let Some(heard) = rooms.get_mut(&(account.to_owned(), room.clone())) else {
+            return Vec::new();
+        };
+        let lines = std::mem::take(&mut heard.lines);
         let skip = lines.len().saturating_sub(limit);
         lines.into_iter().skip(skip).collect()
     }
@@ -51,9 +93,9 @@ impl Inner {
     /// Gives back what a turn has taken that begins anew.
     pub(super) fn overhear_again(&self, account: &str, room: &BareJid, context: Vec<Overheard>) {
         let mut rooms = lock(&self.rooms);
-        let lines = rooms.entry((account.to_owned(), room.clone())).or_default();
+        let heard = rooms.entry((account.to_owned(), room.clone())).or_default();
         for line in context.into_iter().rev() {
-            lines.push_front(line);
+            heard.lines.push_front(line);
         }
     }
 
@@ -62,15 +104,15 @@ impl Inner {
             return;
         };
         let key = (retraction.account.clone(), room);
-        if let Some(lines) = lock(&self.rooms).get_mut(&key) {
+        if let Some(heard) = lock(&self.rooms).get_mut(&key) {
             let by = (!moderated).then_some(&retraction.sender);
-            lines.retain(|line| !line.is(of, by));
+            heard.lines.retain(|line| !line.is(of, by));
         }
     }
 }
 
-fn is_same(line: &Overheard, inbound: &Inbound) -> bool {
+fn is_same((ids, sender): &(Ids, Sender), inbound: &Inbound) -> bool {
     let shared = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
-    shared(&line.ids.stanza_id, &inbound.ids.stanza_id)
-        || shared(&line.ids.id, &inbound.ids.id) && line.sender.is_same(&inbound.sender)
+    shared(&ids.stanza_id, &inbound.ids.stanza_id)
+        || shared(&ids.id, &inbound.ids.id) && sender.is_same(&inbound.sender)
 }

@@ -3,8 +3,8 @@
 
 #![cfg(test)]
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::Mutex;
 
 use futures::future::{BoxFuture, ready};
 use jid::{BareJid, Jid};
@@ -12,166 +12,8 @@ use tokio::sync::oneshot;
 use xmpp_parsers::message::{Lang, Message};
 
 use crate::gateway::{Acknowledged, Ids, Inbound, Place, Request, Sender, Wire, WireError};
-use crate::storage::{
-    Answer, Archive, Backend, Batch, Durability, Entry, Error, KeyValue, Query, Result, Storage,
-    Write,
-};
+pub(crate) use crate::storage::memory::memory;
 use crate::xmpp::ns;
-
-type Archived = BTreeMap<(&'static str, String), Vec<Entry>>;
-
-#[derive(Default)]
-struct Memory(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    keys: BTreeMap<(&'static str, String, String), Vec<u8>>,
-    archives: Archived,
-    next: u64,
-}
-
-pub(crate) fn memory() -> Storage {
-    Storage::new(Arc::new(Memory::default()))
-}
-
-impl Backend for Memory {
-    fn commit(&self, batch: Batch, _: Durability) -> Answer<Vec<u64>> {
-        let mut state = self.0.lock().unwrap();
-        for write in &batch.0 {
-            if let Write::PutNew {
-                store, owner, key, ..
-            } = write
-                && state
-                    .keys
-                    .contains_key(&(store.0, owner.clone(), key.clone()))
-            {
-                return Box::pin(ready(Err(Error::Taken { key: key.clone() })));
-            }
-        }
-        let mut ids = Vec::new();
-        for write in batch.0 {
-            match write {
-                Write::Put {
-                    store,
-                    owner,
-                    key,
-                    value,
-                }
-                | Write::PutNew {
-                    store,
-                    owner,
-                    key,
-                    value,
-                } => {
-                    state.keys.insert((store.0, owner, key), value);
-                }
-                Write::Delete { store, owner, key } => {
-                    state.keys.remove(&(store.0, owner, key));
-                }
-                Write::DeleteOwner { store, owner } => {
-                    state
-                        .keys
-                        .retain(|(name, of, _), _| *name != store.0 || *of != owner);
-                }
-                Write::Append {
-                    archive,
-                    owner,
-                    at,
-                    value,
-                } => {
-                    state.next += 1;
-                    let id = state.next;
-                    ids.push(id);
-                    state
-                        .archives
-                        .entry((archive.0, owner))
-                        .or_default()
-                        .push(Entry { id, at, value });
-                }
-                Write::Prune {
-                    archive,
-                    owner,
-                    before,
-                } => {
-                    for ((name, of), entries) in &mut state.archives {
-                        if *name == archive.0 && owner.as_ref().is_none_or(|owner| owner == of) {
-                            entries.retain(|entry| entry.at >= before);
-                        }
-                    }
-                }
-                Write::Expire { .. } => {}
-                Write::Remove { archive, owner, id } => {
-                    if let Some(entries) = state.archives.get_mut(&(archive.0, owner)) {
-                        entries.retain(|entry| entry.id != id);
-                    }
-                }
-            }
-        }
-        Box::pin(ready(Ok(ids)))
-    }
-
-    fn get(&self, store: KeyValue, owner: &str, key: &str) -> Answer<Option<Vec<u8>>> {
-        let state = self.0.lock().unwrap();
-        let found = state
-            .keys
-            .get(&(store.0, owner.into(), key.into()))
-            .cloned();
-        Box::pin(ready(Ok(found)))
-    }
-
-    fn list(&self, store: KeyValue, owner: &str, prefix: &str) -> Answer<Vec<(String, Vec<u8>)>> {
-        let state = self.0.lock().unwrap();
-        let found = state
-            .keys
-            .iter()
-            .filter(|((name, of, key), _)| {
-                *name == store.0 && of == owner && key.starts_with(prefix)
-            })
-            .map(|((_, _, key), value)| (key.clone(), value.clone()))
-            .collect();
-        Box::pin(ready(Ok(found)))
-    }
-
-    fn owners(&self, store: KeyValue) -> Answer<Vec<String>> {
-        let state = self.0.lock().unwrap();
-        let mut owners: Vec<_> = state
-            .keys
-            .keys()
-            .filter(|(name, ..)| *name == store.0)
-            .map(|(_, owner, _)| owner.clone())
-            .collect();
-        owners.dedup();
-        Box::pin(ready(Ok(owners)))
-    }
-
-    fn query(&self, archive: Archive, owner: &str, query: Query) -> Answer<Vec<Entry>> {
-        let state = self.0.lock().unwrap();
-        let mut found: Vec<Entry> = state
-            .archives
-            .get(&(archive.0, owner.to_owned()))
-            .into_iter()
-            .flatten()
-            .filter(|entry| query.after.is_none_or(|after| entry.id > after))
-            .filter(|entry| query.before.is_none_or(|before| entry.id < before))
-            .cloned()
-            .collect();
-        let limit = if query.limit == 0 {
-            usize::MAX
-        } else {
-            query.limit
-        };
-        if query.newest {
-            found.drain(..found.len().saturating_sub(limit));
-        } else {
-            found.truncate(limit);
-        }
-        Box::pin(ready(Ok(found)))
-    }
-
-    fn close(&self) -> Answer<()> {
-        Box::pin(ready(Ok(())))
-    }
-}
 
 /// A text in a direct chat.
 pub(crate) fn text(from: &str, id: &str, body: &str) -> Inbound {

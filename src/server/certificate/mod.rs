@@ -1,1 +1,340 @@
 //! The server's certificate: PEM files, self-signed, or ACME (RFC 8555).
+//!
+//! [`Certificates::open`] finds one to serve at once, [`Certificates::maintain`] replaces it in time, and the
+//! [`ServerConfig`]s it gives out serve whichever is the present one: nobody is disconnected.
+
+mod acme;
+mod chain;
+mod challenge;
+mod facts;
+mod keeper;
+mod names;
+mod resolver;
+mod schedule;
+mod self_signed;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::crypto::ring;
+use rustls::server::ResolvesServerCert;
+use rustls::{ServerConfig, ServerConnection};
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info, warn};
+
+pub use acme::Acme;
+pub use chain::Error;
+pub use challenge::Challenge;
+pub use facts::{Facts, Origin};
+
+use crate::config::{Certificate, XmppServer};
+use crate::runtime::Stop;
+use crate::xmpp::tls;
+use chain::{Chain, Files};
+use challenge::ACME_TLS;
+use resolver::Resolver;
+use store::Store;
+
+/// XEP-0368, 4.
+const XMPP_CLIENT: &[u8] = b"xmpp-client";
+/// How long an authority may take for one look, and how many may look at once.
+const LOOK: Duration = Duration::from_secs(10);
+const LOOKS: usize = 32;
+
+/// For whom, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub domain: String,
+    /// The hosts of the services: `conference.<domain>` and the like.
+    pub services: Vec<String>,
+    pub source: Certificate,
+    pub data_dir: PathBuf,
+    pub acme: Acme,
+}
+
+/// What the settings come to.
+enum Plan {
+    Files(Files),
+    SelfSigned,
+    Acme,
+}
+
+impl Settings {
+    pub fn new(server: &XmppServer, data_dir: &Path) -> Self {
+        let mut challenges = vec![Challenge::TlsAlpn, Challenge::Http];
+        // Nobody answers TLS at once then.
+        challenges.retain(|challenge| *challenge == Challenge::Http || server.c2s_tls_port != 0);
+        Self {
+            domain: server.domain.clone(),
+            services: vec![server.muc_host.clone()],
+            source: server.certificate.clone(),
+            data_dir: data_dir.to_owned(),
+            acme: Acme {
+                directory: server.acme_directory.clone(),
+                ca_file: server.acme_ca_file.clone(),
+                challenges,
+            },
+        }
+    }
+
+    /// What would be served, for `moltis check`: nothing is made, ordered or kept. `None`: there is none yet. Blocks
+    /// while it reads files.
+    pub fn inspect(&self) -> Result<Option<Facts>, Error> {
+        let (names, now) = (self.names(), OffsetDateTime::now_utc());
+        let chain = match self.plan() {
+            Plan::Files(files) => Some(chain::prove(
+                &files,
+                &files.read()?,
+                Origin::File,
+                &names,
+                now,
+            )?),
+            Plan::SelfSigned => self_signed::kept(&self.self_signed(), &names, now)?,
+            Plan::Acme => acme::kept(&self.authority(), &names, now)?,
+        };
+        Ok(chain.map(|chain| Facts::clone(&chain.facts)))
+    }
+
+    fn names(&self) -> Vec<String> {
+        names::certified(&self.domain, &self.services)
+    }
+
+    fn plan(&self) -> Plan {
+        match &self.source {
+            Certificate::Files { certificate, key } => Plan::Files(Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            Certificate::Auto
+                if self
+                    .names()
+                    .first()
+                    .is_some_and(|name| names::is_public(name)) =>
+            {
+                Plan::Acme
+            }
+            Certificate::Auto => Plan::SelfSigned,
+        }
+    }
+
+    fn self_signed(&self) -> Store {
+        Store::new(&self.data_dir, "self-signed")
+    }
+
+    fn authority(&self) -> Store {
+        Store::new(&self.data_dir, &self.acme.directory)
+    }
+
+    /// What can be served now. Blocks while it reads and writes files.
+    fn load(&self, now: OffsetDateTime) -> Result<Chain, Error> {
+        let names = self.names();
+        if names.is_empty() {
+            return Err(Error::Name(self.domain.clone()));
+        }
+        match self.plan() {
+            Plan::Files(files) => chain::prove(&files, &files.read()?, Origin::File, &names, now),
+            Plan::SelfSigned => self_signed::ensure(&self.self_signed(), &names, now),
+            Plan::Acme => match acme::kept(&self.authority(), &names, now)? {
+                Some(chain) => Ok(chain),
+                None => self_signed::ensure(&self.self_signed(), &names, now),
+            },
+        }
+    }
+}
+
+/// What `moltis check certs` and the status page show.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub facts: Arc<Facts>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+    /// Why the certificate could not be replaced of late.
+    pub problem: Option<String>,
+}
+
+/// The certificate of the server. A handle: clones share it.
+#[derive(Clone, Debug)]
+pub struct Certificates(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    resolver: Arc<Resolver>,
+    starttls: Arc<ServerConfig>,
+    direct_tls: Arc<ServerConfig>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    settings: Arc<Settings>,
+    problem: Option<String>,
+}
+
+impl Certificates {
+    /// Finds a certificate to serve: that of the files, a kept one, or a self-signed one until an authority has issued
+    /// one. Blocks while it reads and writes files.
+    pub fn open(settings: Settings) -> Result<Self, Error> {
+        let resolver = Arc::new(Resolver::new(settings.load(OffsetDateTime::now_utc())?));
+        let starttls = Arc::new(config(&resolver, &[])?);
+        let direct_tls = Arc::new(config(&resolver, &[XMPP_CLIENT, ACME_TLS])?);
+        let state = State {
+            settings: Arc::new(settings),
+            problem: None,
+        };
+        let certificates = Self(Arc::new(Inner {
+            resolver,
+            starttls,
+            direct_tls,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }));
+        certificates.tell();
+        Ok(certificates)
+    }
+
+    /// For TLS after STARTTLS: no protocol is negotiated.
+    pub fn starttls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.starttls)
+    }
+
+    /// For TLS from the first byte (XEP-0368). An authority may look here too: see [`is_validation`].
+    pub fn direct_tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.direct_tls)
+    }
+
+    /// For another kind of listener, such as HTTPS, with the protocols it speaks.
+    pub fn config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
+        config(&self.0.resolver, protocols).map(Arc::new)
+    }
+
+    /// For a `ServerConfig` of the caller's, such as one that asks peers for certificates.
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::clone(&self.0.resolver) as _
+    }
+
+    /// What is to be answered to `GET /.well-known/acme-challenge/<token>` (RFC 8555, 8.3), as
+    /// `application/octet-stream`. `None`: 404.
+    pub fn http_challenge(&self, token: &str) -> Option<String> {
+        self.0.resolver.challenges.authorization(token)
+    }
+
+    /// Answers TLS-ALPN-01 on a listener that is there for nothing else.
+    pub async fn answer_validations(
+        &self,
+        listener: TcpListener,
+        stop: Stop,
+    ) -> anyhow::Result<()> {
+        let acceptor = TlsAcceptor::from(self.config(&[ACME_TLS])?);
+        let mut looks = JoinSet::new();
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                Some(_) = looks.join_next() => continue,
+                accepted = listener.accept(), if looks.len() < LOOKS => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(err) => {
+                        warn!(%err, "A connection was not accepted");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let acceptor = acceptor.clone();
+            looks.spawn(async move {
+                // The handshake is the answer (RFC 8737, 3).
+                match timeout(LOOK, acceptor.accept(stream)).await {
+                    Ok(Ok(_)) => debug!("An authority has looked"),
+                    Ok(Err(err)) => debug!(%err, "Not a look of an authority"),
+                    Err(_elapsed) => debug!("Not a look of an authority: too slow"),
+                }
+            });
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        let facts = self.0.resolver.served().facts;
+        Status {
+            warnings: facts.warnings(OffsetDateTime::now_utc()),
+            facts,
+            problem: self.state().problem.clone(),
+        }
+    }
+
+    /// Applies other settings, and reads changed files at once. On an error everything stays as it was. Blocks while
+    /// it reads and writes files.
+    pub fn reload(&self, settings: Settings) -> Result<(), Error> {
+        let chain = settings.load(OffsetDateTime::now_utc())?;
+        {
+            let mut state = self.state();
+            state.settings = Arc::new(settings);
+            state.problem = None;
+        }
+        self.install(chain);
+        self.0.changed.notify_one();
+        Ok(())
+    }
+
+    /// Keeps the certificate valid until `stop`.
+    pub async fn maintain(self, stop: Stop) -> anyhow::Result<()> {
+        keeper::run(&self, &stop).await;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves a chain from the next handshake on.
+    fn install(&self, chain: Chain) {
+        if chain.facts == self.0.resolver.served().facts {
+            return;
+        }
+        self.0.resolver.serve(chain);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let facts = self.0.resolver.served().facts;
+        info!(
+            names = facts.names.join(", "),
+            issuer = facts.issuer,
+            until = facts::date(facts.not_after),
+            "The certificate of the server"
+        );
+        for warning in facts.warnings(OffsetDateTime::now_utc()) {
+            warn!("{warning}");
+        }
+    }
+}
+
+/// TLS 1.2 and 1.3 over the present certificate, with resumption.
+fn config(resolver: &Arc<Resolver>, protocols: &[&[u8]]) -> Result<ServerConfig, Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(resolver) as _);
+    config.ticketer = ring::Ticketer::new()?;
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// Whether the handshake was an authority's look: there is nothing to serve, the connection is to be closed.
+pub fn is_validation(connection: &ServerConnection) -> bool {
+    connection.alpn_protocol() == Some(ACME_TLS)
+}
+
+/// RFC 9266: what binds a login to this TLS connection.
+pub fn tls_exporter(connection: &ServerConnection) -> Option<Vec<u8>> {
+    tls::exporter(connection)
+}

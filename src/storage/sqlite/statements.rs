@@ -1,18 +1,28 @@
-//! What the store says to SQLite: bound parameters only.
+//! What is written to SQLite: bound parameters only.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, named_params};
 
-use crate::storage::{Archive, Entry, Error, KeyValue, Query, Result, Write};
+use super::places::{Places, tag_number};
+use super::queries::id_bound;
+use crate::storage::{Archive, Error, Result, Write};
 
-/// One write; an appended entry's id.
-pub(super) fn apply(connection: &Connection, write: &Write) -> Result<Option<u64>> {
+const INSERT: &str = "INSERT INTO key_value (store, owner, key, value, written)
+    VALUES (:store, :owner, :key, :value, :written)
+    ON CONFLICT (store, owner, key)";
+
+/// One write; `id` is given to the entry that it appends, and counted up.
+pub(super) fn apply(
+    connection: &Connection,
+    places: &mut Places,
+    write: &Write,
+    id: &mut u64,
+) -> Result<()> {
     let run = |sql: &str, parameters: &[(&str, &dyn rusqlite::ToSql)]| {
         connection
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(parameters))
-            .map_err(Error::from)
     };
     match write {
         Write::Put {
@@ -20,15 +30,12 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<Option<u64
             owner,
             key,
             value,
-        } => {
-            run(
-                "INSERT INTO key_value (store, owner, key, value, written)
-                 VALUES (:store, :owner, :key, :value, :written)
-                 ON CONFLICT (store, owner, key)
-                 DO UPDATE SET value = excluded.value, written = excluded.written",
-                named_params! {":store": store.0, ":owner": owner, ":key": key, ":value": value, ":written": now()},
-            )?;
-        }
+        } => run(
+            &format!(
+                "{INSERT} DO UPDATE SET value = excluded.value, written = excluded.written"
+            ),
+            named_params! {":store": store.0, ":owner": owner, ":key": key, ":value": value, ":written": now()},
+        )?,
         Write::PutNew {
             store,
             owner,
@@ -36,157 +43,111 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<Option<u64
             value,
         } => {
             let written = run(
-                "INSERT INTO key_value (store, owner, key, value, written)
-                 VALUES (:store, :owner, :key, :value, :written)
-                 ON CONFLICT (store, owner, key) DO NOTHING",
+                &format!("{INSERT} DO NOTHING"),
                 named_params! {":store": store.0, ":owner": owner, ":key": key, ":value": value, ":written": now()},
             )?;
             if written == 0 {
                 return Err(Error::Taken { key: key.clone() });
             }
+            written
         }
-        Write::Delete { store, owner, key } => {
-            run(
-                "DELETE FROM key_value WHERE store = :store AND owner = :owner AND key = :key",
-                named_params! {":store": store.0, ":owner": owner, ":key": key},
-            )?;
-        }
-        Write::DeleteOwner { store, owner } => {
-            run(
-                "DELETE FROM key_value WHERE store = :store AND owner = :owner",
-                named_params! {":store": store.0, ":owner": owner},
-            )?;
-        }
+        Write::Delete { store, owner, key } => run(
+            "DELETE FROM key_value WHERE store = :store AND owner = :owner AND key = :key",
+            named_params! {":store": store.0, ":owner": owner, ":key": key},
+        )?,
         Write::Append {
             archive,
             owner,
             at,
+            tag,
             value,
         } => {
+            let place = places.number(connection, *archive, owner)?;
+            let tag = tag.as_deref().map_or(0, tag_number);
+            let given = id_bound(*id);
+            *id = id.saturating_add(1);
             run(
-                "INSERT INTO archive (archive, owner, at, value) VALUES (:archive, :owner, :at, :value)",
-                named_params! {":archive": archive.0, ":owner": owner, ":at": at, ":value": value},
-            )?;
-            return u64::try_from(connection.last_insert_rowid())
-                .map(Some)
-                .map_err(|err| Error::Backend(err.to_string()));
+                "INSERT INTO entry (id, place, at, tag, value) VALUES (:id, :place, :at, :tag, :value)",
+                named_params! {":id": given, ":place": place, ":at": at, ":tag": tag, ":value": value},
+            )?
         }
+        Write::Replace {
+            archive,
+            owner,
+            id,
+            value,
+        } => run(
+            "UPDATE entry SET value = :value
+             WHERE id = :id AND place = (SELECT place.id FROM place WHERE archive = :archive AND owner = :owner)",
+            named_params! {":archive": archive.0, ":owner": owner, ":id": id_bound(*id), ":value": value},
+        )?,
         Write::Prune {
             archive,
             owner: None,
             before,
-        } => {
-            run(
-                "DELETE FROM archive WHERE archive = :archive AND at < :before",
-                named_params! {":archive": archive.0, ":before": before},
-            )?;
-        }
+        } => run(
+            "DELETE FROM entry WHERE at < :before AND place IN (SELECT place.id FROM place WHERE archive = :archive)",
+            named_params! {":archive": archive.0, ":before": before},
+        )?,
         Write::Prune {
             archive,
             owner: Some(owner),
             before,
-        } => {
-            run(
-                "DELETE FROM archive WHERE archive = :archive AND owner = :owner AND at < :before",
-                named_params! {":archive": archive.0, ":owner": owner, ":before": before},
-            )?;
+        } => run(
+            "DELETE FROM entry WHERE at < :before
+             AND place = (SELECT place.id FROM place WHERE archive = :archive AND owner = :owner)",
+            named_params! {":archive": archive.0, ":owner": owner, ":before": before},
+        )?,
+        Write::Expire { store, before } => run(
+            "DELETE FROM key_value WHERE store = :store AND written < :before",
+            named_params! {":store": store.0, ":before": before},
+        )?,
+        Write::Remove { archive, owner, id } => run(
+            "DELETE FROM entry
+             WHERE id = :id AND place = (SELECT place.id FROM place WHERE archive = :archive AND owner = :owner)",
+            named_params! {":archive": archive.0, ":owner": owner, ":id": id_bound(*id)},
+        )?,
+        Write::Clear { archive, owner } => {
+            places.forget();
+            clear(connection, *archive, owner)?
         }
-        Write::Expire { store, before } => {
-            run(
-                "DELETE FROM key_value WHERE store = :store AND written < :before",
-                named_params! {":store": store.0, ":before": before},
-            )?;
-        }
-        Write::Remove { archive, owner, id } => {
-            run(
-                "DELETE FROM archive WHERE archive = :archive AND owner = :owner AND id = :id",
-                named_params! {":archive": archive.0, ":owner": owner, ":id": id_bound(*id)},
-            )?;
-        }
-    }
-    Ok(None)
+        Write::DeleteOwner { store, owner } => run(
+            "DELETE FROM key_value WHERE store = :store AND owner = :owner",
+            named_params! {":store": store.0, ":owner": owner},
+        )?,
+    };
+    Ok(())
 }
 
-pub(super) fn list(
-    connection: &Connection,
-    store: KeyValue,
-    owner: &str,
-    prefix: &str,
-) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
-    // SQLite compares text by its bytes, which for UTF-8 is the order of the code points.
+fn clear(connection: &Connection, archive: Archive, owner: &str) -> rusqlite::Result<usize> {
+    let place = named_params! {":archive": archive.0, ":owner": owner};
     connection
         .prepare_cached(
-            "SELECT key, value FROM key_value
-             WHERE store = :store AND owner = :owner AND key >= :from AND (:to IS NULL OR key < :to)
-             ORDER BY key",
+            "DELETE FROM entry
+             WHERE place = (SELECT place.id FROM place WHERE archive = :archive AND owner = :owner)",
         )?
-        .query_map(
-            named_params! {":store": store.0, ":owner": owner, ":from": prefix, ":to": successor(prefix)},
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?
-        .collect()
+        .execute(place)?;
+    connection
+        .prepare_cached("DELETE FROM place WHERE archive = :archive AND owner = :owner")?
+        .execute(place)
 }
 
-/// The first string after all that start with `prefix`; `None` where there is none.
-pub(super) fn successor(prefix: &str) -> Option<String> {
-    let mut characters: Vec<char> = prefix.chars().collect();
-    while let Some(last) = characters.pop() {
-        let next = match last {
-            // Between them lie the surrogates, which are no characters.
-            '\u{D7FF}' => Some('\u{E000}'),
-            other => u32::from(other).checked_add(1).and_then(char::from_u32),
-        };
-        if let Some(next) = next {
-            characters.push(next);
-            return Some(characters.into_iter().collect());
-        }
-    }
-    None
+/// Ids up to this one are not to be given again after a start.
+pub(super) fn reserve(connection: &Connection, id: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE counter SET value = :value WHERE name = 'reserved'")?
+        .execute(named_params! {":value": id_bound(id)})
+        .map(|_| ())
 }
 
-pub(super) fn query(
-    connection: &Connection,
-    archive: Archive,
-    owner: &str,
-    query: &Query,
-) -> rusqlite::Result<Vec<Entry>> {
-    let order = if query.newest { "DESC" } else { "ASC" };
-    let limit = match query.limit {
-        0 => -1,
-        limit => i64::try_from(limit).unwrap_or(i64::MAX),
-    };
-    let mut entries = connection
-        .prepare_cached(&format!(
-            "SELECT id, at, value FROM archive
-             WHERE archive = :archive AND owner = :owner AND id > :after AND id < :before
-             ORDER BY id {order} LIMIT :limit"
-        ))?
-        .query_map(
-            named_params! {
-                ":archive": archive.0,
-                ":owner": owner,
-                ":after": query.after.map_or(0, id_bound),
-                ":before": query.before.map_or(i64::MAX, id_bound),
-                ":limit": limit,
-            },
-            |row| {
-                Ok(Entry {
-                    id: row.get::<_, i64>(0)?.unsigned_abs(),
-                    at: row.get(1)?,
-                    value: row.get(2)?,
-                })
-            },
-        )?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    if query.newest {
-        entries.reverse();
-    }
-    Ok(entries)
-}
-
-/// SQLite's ids are signed; no entry has one beyond.
-fn id_bound(id: u64) -> i64 {
-    i64::try_from(id).unwrap_or(i64::MAX)
+/// The greatest id that may have been given.
+pub(super) fn reserved(connection: &Connection) -> rusqlite::Result<u64> {
+    let reserved: i64 = connection.query_row(
+        "SELECT max(value, coalesce((SELECT max(id) FROM entry), 0)) FROM counter WHERE name = 'reserved'",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(reserved.unsigned_abs())
 }
 
 fn now() -> i64 {
@@ -195,29 +156,4 @@ fn now() -> i64 {
         .ok()
         .and_then(|since| i64::try_from(since.as_millis()).ok())
         .unwrap_or_default()
-}
-
-/// A key's value.
-pub(super) fn get(
-    connection: &Connection,
-    store: KeyValue,
-    owner: &str,
-    key: &str,
-) -> rusqlite::Result<Option<Vec<u8>>> {
-    connection
-        .prepare_cached(
-            "SELECT value FROM key_value WHERE store = :store AND owner = :owner AND key = :key",
-        )?
-        .query_row(
-            named_params! {":store": store.0, ":owner": owner, ":key": key},
-            |row| row.get(0),
-        )
-        .optional()
-}
-
-pub(super) fn owners(connection: &Connection, store: KeyValue) -> rusqlite::Result<Vec<String>> {
-    connection
-        .prepare_cached("SELECT DISTINCT owner FROM key_value WHERE store = :store ORDER BY owner")?
-        .query_map(named_params! {":store": store.0}, |row| row.get(0))?
-        .collect()
 }

@@ -7,80 +7,96 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::statements::apply;
+use super::queue::Held;
+use super::writer::Writer;
 use crate::storage::{Answer, Batch, Durability, Error, Result};
 
-/// How many commands are taken at once at most, so that the first of them does not wait for ever.
-const GROUP: usize = 256;
+/// How many writes are taken at once at most, so that the first of them does not wait for ever. One sync of the disk is
+/// a few milliseconds, in which thousands of messages arrive.
+const GROUP: usize = 8_192;
 
 /// The log is folded into the database when nothing has been asked for so long after a write.
 const QUIET: Duration = Duration::from_millis(500);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
+pub(super) type Work = Box<dyn FnOnce(&Connection) + Send>;
+
 /// What the threads are told.
 pub(super) enum Command {
-    Commit {
-        batch: Batch,
-        durability: Durability,
-        reply: Reply<Vec<u64>>,
-    },
+    Commit(Queued),
     /// Anything that does not write.
-    Run(Box<dyn FnOnce(&Connection) + Send>),
+    Run(Work),
     Close(Reply<()>),
 }
 
-pub(super) fn start(name: &str, connection: Connection) -> Result<Sender<Command>> {
+/// A batch in the queue.
+pub(super) struct Queued {
+    pub(super) batch: Batch,
+    /// The id of its first appended entry; the others follow it.
+    pub(super) first: u64,
+    pub(super) durability: Durability,
+    pub(super) reply: Reply<()>,
+    pub(super) held: Held,
+}
+
+/// What is done in one turn.
+#[derive(Default)]
+struct Turn {
+    group: Vec<Queued>,
+    runs: Vec<Work>,
+    closing: Option<Reply<()>>,
+}
+
+pub(super) fn start(name: &str, writer: Writer) -> Result<Sender<Command>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
         .name(name.into())
-        .spawn(move || serve(connection, &receiver))
+        .spawn(move || serve(writer, &receiver))
         .map_err(|err| Error::Backend(format!("No thread for the store: {err}")))?;
     Ok(sender)
 }
 
 /// The life of a thread: it ends when it is told to close or nobody can tell it anything any more.
-fn serve(mut connection: Connection, commands: &Receiver<Command>) {
+fn serve(mut writer: Writer, commands: &Receiver<Command>) {
     let mut written = false;
-    while let Some(first) = next(&connection, commands, &mut written) {
-        let mut group = Vec::new();
-        let mut durability = Durability::Process;
-        let mut runs = Vec::new();
-        let mut closing = None;
-        let mut next = Some(first);
-        while let Some(command) = next {
-            match command {
-                Command::Commit {
-                    batch,
-                    durability: wanted,
-                    reply,
-                } => {
-                    durability = durability.max(wanted);
-                    group.push((batch, reply));
-                }
-                Command::Run(run) => runs.push(run),
-                Command::Close(reply) => {
-                    closing = Some(reply);
-                    break;
-                }
-            }
-            next = (group.len().saturating_add(runs.len()) < GROUP)
-                .then(|| commands.try_recv().ok())
-                .flatten();
-        }
-        written |= !group.is_empty();
-        commit_group(&mut connection, group, durability);
+    while let Some(first) = next(writer.connection(), commands, &mut written) {
+        let turn = gather(first, commands);
+        written |= !turn.group.is_empty();
+        commit(&mut writer, turn.group);
         // After the commits: a read must not see what a failing disk might still take back.
-        for run in runs {
-            run(&connection);
+        for run in turn.runs {
+            run(writer.connection());
         }
-        if let Some(reply) = closing {
-            let closed = connection.close().map_err(|(_, err)| err.into());
+        if let Some(reply) = turn.closing {
             // Whoever asked may have given up.
-            reply.send(closed).ok();
+            reply.send(writer.close()).ok();
             return;
         }
     }
+}
+
+/// Takes what has come in by now.
+fn gather(first: Command, commands: &Receiver<Command>) -> Turn {
+    let mut turn = Turn::default();
+    let mut writes = 0_usize;
+    let mut next = Some(first);
+    while let Some(command) = next {
+        writes = writes.saturating_add(1);
+        match command {
+            Command::Commit(queued) => {
+                writes = writes.saturating_add(queued.batch.0.len());
+                turn.group.push(queued);
+            }
+            Command::Run(run) => turn.runs.push(run),
+            Command::Close(reply) => {
+                turn.closing = Some(reply);
+                break;
+            }
+        }
+        next = (writes < GROUP).then(|| commands.try_recv().ok()).flatten();
+    }
+    turn
 }
 
 /// Waits for a command. A checkpoint syncs two files, which is better done while nobody waits than in the middle of a turn.
@@ -103,68 +119,14 @@ fn next(
 }
 
 /// Answers every batch of the group, after it is durable.
-fn commit_group(
-    connection: &mut Connection,
-    group: Vec<(Batch, Reply<Vec<u64>>)>,
-    durability: Durability,
-) {
-    if group.is_empty() {
-        return;
-    }
-    let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    let results = together(connection, &batches, durability).unwrap_or_else(|err| {
-        // A full disk or an I/O error may have undone the whole transaction; alone, each gets its own answer.
-        if batches.len() > 1 {
-            warn!("The store commits one at a time after an error: {err}");
-        }
-        batches
-            .iter()
-            .map(|batch| {
-                together(connection, std::slice::from_ref(batch), durability)
-                    .and_then(|mut only| only.pop().unwrap_or(Err(Error::Closed)))
-            })
-            .collect()
-    });
-    for (result, reply) in results.into_iter().zip(replies) {
+fn commit(writer: &mut Writer, group: Vec<Queued>) {
+    let results = writer.commit(&group);
+    for (result, queued) in results.into_iter().zip(group) {
+        // Who waits for room is let in before whoever waited for this goes on.
+        drop(queued.held);
         // Whoever asked may have given up; what is written stays written.
-        reply.send(result).ok();
+        queued.reply.send(result).ok();
     }
-}
-
-/// One transaction for all; a batch whose key is taken undoes only itself, any other error undoes everything.
-fn together(
-    connection: &mut Connection,
-    batches: &[Batch],
-    durability: Durability,
-) -> Result<Vec<Result<Vec<u64>>>> {
-    // In WAL mode NORMAL does not sync a commit; the next one that is synced takes along all that were written before.
-    let level = match durability {
-        Durability::Process => "NORMAL",
-        Durability::Power => "FULL",
-    };
-    connection.pragma_update(None, "synchronous", level)?;
-    let mut transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let mut results = Vec::with_capacity(batches.len());
-    for batch in batches {
-        // A savepoint that is dropped without a commit is rolled back.
-        let savepoint = transaction.savepoint()?;
-        let result = batch
-            .0
-            .iter()
-            .filter_map(|write| apply(&savepoint, write).transpose())
-            .collect::<Result<Vec<u64>>>();
-        match result {
-            Ok(ids) => {
-                savepoint.commit()?;
-                results.push(Ok(ids));
-            }
-            Err(Error::Taken { key }) => results.push(Err(Error::Taken { key })),
-            Err(err) => return Err(err),
-        }
-    }
-    transaction.commit()?;
-    Ok(results)
 }
 
 /// Sends a command made from its reply's sender, and waits for the reply.
@@ -186,12 +148,12 @@ pub(super) fn ask<T: Send + 'static>(
 
 pub(super) fn run<T: Send + 'static>(
     thread: &Sender<Command>,
-    work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
 ) -> Answer<T> {
     ask(thread, |reply| {
         Command::Run(Box::new(move |connection| {
             // Whoever asked may have given up.
-            reply.send(work(connection).map_err(Error::from)).ok();
+            reply.send(work(connection)).ok();
         }))
     })
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::super::*;
+use crate::config::reload::Reloaded;
 use crate::config::{Channels, Config};
 use crate::gateway::access::Access;
 use crate::gateway::admission::Grant;
@@ -79,7 +80,7 @@ impl Control for Recorder {
         }]
     }
 
-    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Vec<String>>> {
+    fn reload(&self) -> BoxFuture<'_, anyhow::Result<Reloaded>> {
         Box::pin(async { Err(anyhow::anyhow!("moltis.toml:3: unknown key \"alowlist\"")) })
     }
 

@@ -84,6 +84,53 @@ async fn the_lines_before_a_mention_are_overheard_once_as_other_people_s_words()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_archive_repeats_is_overheard_once_and_what_it_adds_stands_where_it_was_said() {
+    let mut config = config();
+    bot(&mut config).history_limit = 2;
+    let stage = Stage::with(config);
+    let archived = |id: &str, line: &str, before: i64| {
+        let live = room_text("bob", id, line);
+        Inbound {
+            delayed: Some(live.at - before),
+            catch_up: true,
+            ..live
+        }
+    };
+    let lines = [("2", "pushed out"), ("3", "third"), ("4", "fourth")];
+    for (id, line) in lines {
+        stage.conversations.observe(&room_text("bob", id, line));
+    }
+    // Joined a moment ago: the archive is read while people talk.
+    let missed = archived("1", "while away", 60_000);
+    stage.conversations.observe(&missed);
+    for (id, line) in lines {
+        stage.conversations.observe(&archived(id, line, 0));
+    }
+    stage.send(room_text("alice", "5", "what now?")).await;
+    stage.pass(10_000).await;
+    let question = stage.last_question();
+    assert!(
+        question.contains("bob: third\nbob: fourth\n</overheard>"),
+        "{question}"
+    );
+    assert!(!question.contains("pushed out") && !question.contains("while away"));
+    for (id, line) in lines {
+        stage.conversations.observe(&archived(id, line, 0));
+    }
+    stage.conversations.observe(&room_text("bob", "7", "later"));
+    stage
+        .conversations
+        .observe(&archived("6", "earlier", 60_000));
+    stage.send(room_text("alice", "8", "and now?")).await;
+    stage.pass(10_000).await;
+    let question = stage.last_question();
+    assert!(
+        question.contains("bob: earlier\nbob: later\n</overheard>"),
+        "taken once, and in order: {question}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_moderated_message_is_dropped_wherever_it_is() {
     let stage = Stage::new();
     stage
