@@ -12,6 +12,15 @@ mod pep;
 mod ping;
 mod stanza_id;
 pub mod register;
+mod avatar;
+mod bookmarks;
+mod contact;
+mod displayed;
+mod last;
+mod private;
+mod time;
+mod vcard;
+mod version;
 
 use anyhow::{Context, Result};
 
@@ -34,6 +43,15 @@ const FEATURES: &[(&str, Register)] = &[
     ("pep", pep::register),
     ("register", register::register),
     ("commands", commands::register),
+    ("private", private::register),
+    ("bookmarks", bookmarks::register),
+    ("vcard", vcard::register),
+    ("avatar", avatar::register),
+    ("displayed", displayed::register),
+    ("version", version::register),
+    ("time", time::register),
+    ("last", last::register),
+    ("contact", contact::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
