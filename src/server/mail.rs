@@ -6,6 +6,7 @@ use jid::Jid;
 use minidom::Element;
 
 use super::stanza::{Kind, Stanza, clear};
+use super::stream::xml::{Framing, write, write_attribute};
 use crate::xmpp::element::set;
 
 /// A stanza for one recipient. Clones are cheap.
@@ -76,9 +77,9 @@ impl Mail {
     /// where the stream has none (RFC 7395, 3.3.3).
     pub fn write(&self, extra: &str, out: &mut Vec<u8>) {
         let text = self.shared.text.get_or_init(|| {
-            String::from(&self.shared.element)
-                .into_bytes()
-                .into_boxed_slice()
+            let mut text = Vec::with_capacity(512);
+            write(&self.shared.element, Framing::Stream, &mut text);
+            text.into_boxed_slice()
         });
         // `<name`, which is where attributes may be added.
         let head = self.shared.element.name().len().saturating_add(1);
@@ -87,7 +88,7 @@ impl Mail {
         out.extend_from_slice(extra.as_bytes());
         if let Some(to) = &self.to {
             out.extend_from_slice(b" to='");
-            out.extend_from_slice(&minidom::element::escape(to.as_bytes()));
+            write_attribute(to, out);
             out.push(b'\'');
         }
         out.extend_from_slice(tail);
@@ -116,7 +117,11 @@ mod tests {
         let mail = mail.addressed(&to);
         let mut out = Vec::new();
         mail.write("", &mut out);
-        let read: Element = String::from_utf8(out).unwrap().parse().unwrap();
+        // It stands in a stream, which has declared the namespace.
+        let mut framed = Vec::new();
+        mail.write(" xmlns='jabber:client'", &mut framed);
+        let read: Element = String::from_utf8(framed).unwrap().parse().unwrap();
+        assert!(out.starts_with(b"<message to='"));
         assert_eq!(read, mail.element());
         assert_eq!(read.attr("to"), Some(to.as_str()));
     }
