@@ -2,22 +2,22 @@
 //! only list.
 
 pub mod archive;
+mod avatar;
 pub mod blocking;
+mod bookmarks;
 mod caps;
 pub mod carbons;
 mod commands;
+mod contact;
 mod disco;
+mod displayed;
+mod last;
 pub mod offline;
 mod pep;
 mod ping;
-mod stanza_id;
-pub mod register;
-mod avatar;
-mod bookmarks;
-mod contact;
-mod displayed;
-mod last;
 mod private;
+pub mod register;
+mod stanza_id;
 mod time;
 mod vcard;
 mod version;
