@@ -217,7 +217,7 @@ async def test_a_table_becomes_an_aligned_preformatted_block(world):
     world.model.then(Answer("| name | age |\n|---|---|\n| Ann | 7 |\n| Bartholomew | 42 |\n"))
     bot = await world.bot(admit=[alice])
     alice.say(bot.jid, "Tell me")
-    text = (await alice.sees(bot.jid, "Bartholomew")).text
+    text = (await sees_the_last_version(alice, bot.jid, "Bartholomew")).text
     rows = [line for line in text.splitlines() if "Ann" in line or "Bartholomew" in line]
     assert text.strip().startswith("```") and text.strip().endswith("```")
     assert rows[0].index("7") == rows[1].index("42"), text
@@ -237,7 +237,7 @@ async def test_a_long_answer_comes_in_chunks_in_order_and_complete(world):
     world.model.then(Answer(*(" ".join(words[at:at + 20]) + " " for at in range(0, 400, 20))))
     bot = await world.bot(admit=[alice], text_chunk_limit=1500, edit_throttle_ms=100)
     alice.say(bot.jid, "Tell me")
-    await alice.sees(bot.jid, words[-1])
+    await sees_the_last_version(alice, bot.jid, words[-1])
     texts = alice.texts(bot.jid)
     assert len(texts) == 3
     assert " ".join(texts).split() == words, "two or three chunks carry no number"
@@ -250,7 +250,7 @@ async def test_more_than_three_chunks_are_numbered(world):
     world.model.then(Answer(" ".join(words)))
     bot = await world.bot(admit=[alice], text_chunk_limit=500)
     alice.say(bot.jid, "Tell me")
-    await alice.sees(bot.jid, words[-1])
+    await sees_the_last_version(alice, bot.jid, words[-1])
     texts = alice.texts(bot.jid)
     assert len(texts) > 3
     assert [word for word in " ".join(texts).split() if word.startswith("word")] == words
