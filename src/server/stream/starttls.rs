@@ -1,5 +1,7 @@
 //! STARTTLS (RFC 6120, 5).
 
+use std::sync::Arc;
+
 use minidom::Element;
 
 use super::negotiation::{Answer, Feature, Negotiation, Next, state};
@@ -17,9 +19,6 @@ pub(super) const FEATURE: Feature = Feature {
 };
 
 fn list(negotiation: &Negotiation) -> Vec<Element> {
-    if !negotiation.streams.has_certificate() {
-        return Vec::new();
-    }
     let mut starttls = Element::bare("starttls", ns::TLS);
     if !negotiation.is(state::TRUSTED) {
         starttls.append_child(Element::bare("required", ns::TLS));
@@ -38,13 +37,6 @@ async fn start(negotiation: &mut Negotiation) -> Result<Next, End> {
             .text("nothing may follow <starttls/>")
             .into());
     }
-    if !negotiation.streams.has_certificate() {
-        negotiation
-            .output
-            .element(&Element::bare("failure", ns::TLS));
-        negotiation.output.flush().await?;
-        return Err(End::Closed);
-    }
     negotiation
         .output
         .element(&Element::bare("proceed", ns::TLS));
@@ -57,7 +49,8 @@ async fn start(negotiation: &mut Negotiation) -> Result<Next, End> {
         return Err(End::Lost);
     };
     // RFC 6120, 5.4.3.2: a handshake that fails ends the connection.
-    let (io, bindings) = negotiation.streams.accept(io, None).await?;
+    let config = Arc::clone(&negotiation.streams.0.starttls);
+    let (io, bindings) = super::accept(io, config).await?;
     reader.reset();
     (negotiation.input, negotiation.output) = wire::resplit(io, reader);
     negotiation.bindings = bindings;
