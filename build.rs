@@ -19,8 +19,6 @@ const FILES: &[&str] = &[
     "emoji.json",
     "images/custom_emojis/converse.png",
     "images/custom_emojis/xmpp.png",
-    "webfonts/baumans.ttf",
-    "webfonts/muli.ttf",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

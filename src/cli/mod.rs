@@ -1,6 +1,7 @@
 //! One file per subcommand; the only code that prints. A command returns what it has to say or an error, which is one
 //! sentence with a remedy; exit codes are 0, 1 for a failure and 2 for wrong usage.
 
+mod chat;
 mod check;
 mod completions;
 mod config;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::app::demo;
 use crate::config::{Config, Loaded, Sources};
 use crate::llm::{self, Provider};
 
@@ -55,7 +57,14 @@ impl Globals {
     }
 
     fn load(&self) -> Result<Loaded> {
-        Ok(Config::load(&self.sources())?)
+        let mut sources = self.sources();
+        let loaded = Config::load(&sources)?;
+        if !demo::is_wanted(&loaded) {
+            return Ok(loaded);
+        }
+        // What talks to the running demo need not know its model.
+        sources.built_in = Some(demo::text(None));
+        Ok(Config::load(&sources)?)
     }
 }
 
@@ -72,6 +81,7 @@ fn override_of(text: &str) -> Result<(String, String), String> {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Arguments),
+    Chat(chat::Arguments),
     Check(check::Arguments),
     Config(config::Arguments),
     Init(init::Arguments),
@@ -114,6 +124,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         .unwrap_or(Command::Run(run::Arguments::default()));
     match command {
         Command::Run(arguments) => block_on(run::run(globals, &arguments))?,
+        Command::Chat(arguments) => block_on(chat::run(globals, &arguments))?,
         Command::Check(arguments) => block_on(check::run(globals, &arguments))?,
         Command::Config(arguments) => config::run(globals, &arguments),
         Command::Init(arguments) => init::run(globals, arguments),

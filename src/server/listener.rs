@@ -2,20 +2,136 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use anyhow::{Context, Result};
+use jid::BareJid;
+use tokio::io::DuplexStream;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::Settings;
-use super::stream::Streams;
+use super::stream::{Security, Streams};
+use crate::config::XmppServer;
 use crate::runtime::{Stop, contain};
+
+/// A port that is bound.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    security: Security,
+}
+
+/// How many connections wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// Binds every address and port of the settings. An address that this machine has not is passed over, as IPv6 where it
+/// is off; a port that is taken is an error that says what to do.
+pub fn bind(settings: &XmppServer) -> Result<Vec<Listener>> {
+    let ports = [
+        (settings.c2s_port, Security::StartTls, "c2s_port"),
+        (settings.c2s_tls_port, Security::DirectTls, "c2s_tls_port"),
+    ];
+    let mut listeners = Vec::new();
+    for (port, security, key) in ports {
+        if port == 0 {
+            continue;
+        }
+        let before = listeners.len();
+        for address in &settings.bind {
+            match open(SocketAddr::new(*address, port)) {
+                Ok(tcp) => listeners.push(Listener { tcp, security }),
+                Err(err) if is_missing(&err) => {
+                    warn!(
+                        "This machine has no address {address}; port {port} does not listen on it"
+                    );
+                }
+                Err(err) => {
+                    return Err(err).with_context(|| {
+                        format!("Failed to listen on {address} port {port}; set xmpp_server.{key} to a free port, or to 0 for none")
+                    });
+                }
+            }
+        }
+        anyhow::ensure!(
+            listeners.len() > before,
+            "This machine has none of the addresses in xmpp_server.bind; set bind = [\"127.0.0.1\"] or another of its own"
+        );
+    }
+    Ok(listeners)
+}
+
+fn is_missing(err: &std::io::Error) -> bool {
+    matches!(
+        err.kind(),
+        ErrorKind::AddrNotAvailable | ErrorKind::Unsupported
+    ) || err.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            // Beside 0.0.0.0 on the same port.
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves clients until the stop, and then until every stream has been told.
+pub async fn serve(listeners: Vec<Listener>, streams: Streams, stop: Stop) -> Result<()> {
+    let addresses = Addresses::default();
+    let mut tasks = JoinSet::new();
+    for Listener { tcp, security } in listeners {
+        tasks.spawn(listen(
+            tcp,
+            streams.clone(),
+            security,
+            addresses.clone(),
+            stop.clone(),
+        ));
+    }
+    if let Some(pipes) = streams.pipes() {
+        tasks.spawn(serve_pipes(pipes, streams.clone(), stop.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("A listener has failed")??;
+    }
+    Ok(())
+}
+
+/// The accounts of this process.
+async fn serve_pipes(
+    mut pipes: mpsc::Receiver<(DuplexStream, BareJid)>,
+    streams: Streams,
+    stop: Stop,
+) -> Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let pipe = tokio::select! {
+            pipe = pipes.recv() => pipe,
+            Some(_) = connections.join_next() => continue,
+            () = stop.cancelled() => None,
+        };
+        let Some((io, account)) = pipe else {
+            break;
+        };
+        let (streams, stop) = (streams.clone(), stop.clone());
+        connections.spawn(async move {
+            contain("A local stream", streams.serve_local(io, account, stop)).await;
+        });
+    }
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
 
 /// How many connections an address has, over all listeners.
 #[derive(Clone, Debug, Default)]
@@ -60,164 +176,59 @@ impl Drop for Counted {
     }
 }
 
-/// Whether TLS begins with the first byte (XEP-0368) or is asked for (RFC 6120, 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Security {
-    StartTls,
-    DirectTls,
+/// IPv4 that came in over IPv6 is IPv4.
+fn canonical(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) if six != Ipv6Addr::LOCALHOST => six.to_canonical(),
+        other => other.to_canonical(),
+    }
 }
 
-/// A port that is open.
-#[derive(Debug)]
-pub struct Listener {
-    tcp: TcpListener,
+/// Serves what connects until the stop, and then until every stream has been told.
+async fn listen(
+    listener: TcpListener,
+    streams: Streams,
     security: Security,
-}
-
-impl Listener {
-    pub fn new(tcp: TcpListener, security: Security) -> Self {
-        Self { tcp, security }
-    }
-
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.tcp.local_addr().ok()
-    }
-}
-
-/// Opens the ports for clients on all addresses. An IPv6 address that the machine does not have is left out.
-pub async fn bind(settings: &Settings) -> Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    let ports = [
-        ("c2s_port", settings.c2s_port, Security::StartTls),
-        ("c2s_tls_port", settings.c2s_tls_port, Security::DirectTls),
-    ];
-    for (key, port, security) in ports {
-        for address in &settings.bind {
-            if port == 0 {
-                continue;
-            }
-            match open(SocketAddr::new(*address, port)) {
-                Ok(tcp) => listeners.push(Listener { tcp, security }),
-                Err(err) if address.is_ipv6() && is_absent(&err) => {
-                    warn!(%address, port, "This machine does not have this address: {err}");
-                }
-                Err(err) => {
-                    let advice = match err.kind() {
-                        ErrorKind::AddrInUse => "another program has it; stop that or set",
-                        ErrorKind::PermissionDenied => "this user may not open it; set",
-                        _ => "correct bind or",
-                    };
-                    anyhow::bail!(
-                        "Failed to listen on {address} port {port}: {err}; {advice} {key} in [xmpp_server]"
-                    );
-                }
-            }
-        }
-    }
-    Ok(listeners)
-}
-
-/// How many connections may wait to be accepted.
-const BACKLOG: u32 = 1_024;
-
-fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    #[cfg(unix)]
-    if address.is_ipv6() {
-        // IPv4 has sockets of its own.
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn is_absent(err: &std::io::Error) -> bool {
-    #[cfg(unix)]
-    if err.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
-        return true;
-    }
-    err.kind() == ErrorKind::AddrNotAvailable
-}
-
-impl Streams {
-    /// Serves what connects until the stop, and then until every stream has been told.
-    pub async fn serve(&self, listeners: Vec<Listener>, stop: Stop) -> Result<()> {
-        let mut connections = JoinSet::new();
-        let mut locals = self.locals();
-        let mut accepting: FuturesUnordered<_> = listeners
-            .into_iter()
-            .map(|listener| accept(listener, Duration::ZERO))
-            .collect();
-        loop {
-            tokio::select! {
-                Some((listener, accepted)) = accepting.next() => {
-                    let pause = self.accepted(&mut connections, accepted, listener.security);
-                    accepting.push(accept(listener, pause));
-                }
-                Some(local) = async { locals.as_mut()?.recv().await } => {
-                    let streams = self.clone();
-                    connections.spawn(async move {
-                        contain("A stream in this process", streams.serve_local(local)).await;
-                    });
-                }
-                Some(_) = connections.join_next() => {}
-                () = stop.cancelled() => break,
-            }
-        }
-        drop((accepting, locals));
-        self.stop().cancel();
-        while connections.join_next().await.is_some() {}
-        Ok(())
-    }
-
-    /// Serves a connection; answers how long to wait before the next is accepted.
-    fn accepted(
-        &self,
-        connections: &mut JoinSet<()>,
-        accepted: std::io::Result<(TcpStream, SocketAddr)>,
-        security: Security,
-    ) -> Duration {
+    addresses: Addresses,
+    stop: Stop,
+) -> Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stop.cancelled() => break,
+        };
         let (tcp, peer) = match accepted {
             Ok(accepted) => accepted,
-            Err(err) if err.kind() == ErrorKind::ConnectionAborted => return Duration::ZERO,
             Err(err) => {
-                // There are no descriptors left for now.
-                warn!("A connection cannot be accepted: {err}");
-                return Duration::from_millis(100);
+                // Somebody hung up, or there are no descriptors left for now.
+                if err.kind() != ErrorKind::ConnectionAborted {
+                    warn!("A connection cannot be accepted: {err}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                continue;
             }
         };
-        let address = peer.ip().to_canonical();
-        let most = self.server().settings().limits.connections_per_ip;
-        let Some(counted) = self.addresses().admit(address, most) else {
+        let address = canonical(peer.ip());
+        let most = streams.server().settings().limits.connections_per_ip;
+        let Some(counted) = addresses.admit(address, most) else {
             debug!(%address, "An address has as many connections as it may have");
-            return Duration::ZERO;
+            continue;
         };
         if let Err(err) = tcp.set_nodelay(true) {
             debug!(%err, "Small packets may be delayed");
         }
-        let streams = self.clone();
+        let (streams, stop) = (streams.clone(), stop.clone());
         connections.spawn(async move {
-            let served = streams.serve_bytes(Box::new(tcp), address, security);
+            let served = streams.serve(Box::new(tcp), address, security, stop);
             contain("A client's stream", served).await;
             drop(counted);
         });
-        Duration::ZERO
     }
-}
-
-async fn accept(
-    listener: Listener,
-    pause: Duration,
-) -> (Listener, std::io::Result<(TcpStream, SocketAddr)>) {
-    if !pause.is_zero() {
-        tokio::time::sleep(pause).await;
-    }
-    let accepted = listener.tcp.accept().await;
-    (listener, accepted)
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 #[cfg(test)]
@@ -239,5 +250,13 @@ mod tests {
         drop((second, third));
         assert!(addresses.0.lock().unwrap().is_empty(), "nothing is left");
         assert!(addresses.admit(address, 0).is_some(), "0: no limit");
+    }
+
+    #[test]
+    fn ipv4_over_ipv6_is_the_same_address() {
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.1".parse::<IpAddr>().unwrap());
+        let local: IpAddr = "::1".parse().unwrap();
+        assert_eq!(canonical(local), local);
     }
 }

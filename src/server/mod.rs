@@ -82,6 +82,7 @@ struct Inner {
     /// Accounts that have a session, and some that had one lately.
     memory: RwLock<HashMap<NodePart, Arc<Account>>>,
     hosts: OnceLock<Vec<(String, Arc<dyn Host>)>>,
+    extensions: extensions::Extensions,
 }
 
 impl std::fmt::Debug for Server {
@@ -108,6 +109,7 @@ impl Server {
             router: OnceLock::new(),
             memory: RwLock::default(),
             hosts: OnceLock::new(),
+            extensions: extensions::Extensions::default(),
         }));
         let mut router = Router::default();
         roster::register(&mut router).context("Failed to set up rosters")?;
@@ -150,6 +152,11 @@ impl Server {
 
     pub fn storage(&self) -> &Storage {
         &self.0.storage
+    }
+
+    /// What features remember of the server as a whole.
+    pub fn extensions(&self) -> &extensions::Extensions {
+        &self.0.extensions
     }
 
     /// Who may log in.

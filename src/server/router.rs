@@ -149,6 +149,17 @@ pub type DiscoItems =
 /// A data form for disco#info (XEP-0128).
 pub type DiscoForm = Arc<dyn Fn(&Server) -> Option<Element> + Send + Sync>;
 
+/// The children of disco#info of a node; `None` where the node is somebody else's.
+pub type DiscoNode = Arc<
+    dyn Fn(Request) -> BoxFuture<'static, Result<Option<Vec<Element>>, StanzaError>> + Send + Sync,
+>;
+
+/// A feature that asks questions of its own: it gets the answers, which it knows by their ids.
+pub trait OnAnswer: Send + Sync {
+    /// An IQ result or error that was sent to the server or to an account.
+    fn on_answer<'a>(&'a self, server: &'a Server, answer: &'a Stanza) -> BoxFuture<'a, ()>;
+}
+
 /// An IQ that a blocked or otherwise unwelcome sender may not get through. `Err`: the answer.
 pub trait OnIq: Send + Sync {
     fn on_iq<'a>(
@@ -171,6 +182,8 @@ pub struct Router {
     pub(super) identities: HashMap<Target, Vec<(String, String, String)>>,
     pub(super) items: HashMap<Target, Vec<DiscoItems>>,
     pub(super) forms: Vec<DiscoForm>,
+    pub(super) nodes: HashMap<Target, Vec<DiscoNode>>,
+    pub(super) answers: Vec<Arc<dyn OnAnswer>>,
 }
 
 impl Router {
@@ -251,6 +264,16 @@ impl Router {
     /// Adds to disco#items of a target.
     pub fn disco_items(&mut self, target: Target, items: DiscoItems) {
         self.items.entry(target).or_default().push(items);
+    }
+
+    /// Answers disco#info of a target's nodes.
+    pub fn disco_node(&mut self, target: Target, node: DiscoNode) {
+        self.nodes.entry(target).or_default().push(node);
+    }
+
+    /// Is told of the answers to IQs that were sent in the server's or an account's name.
+    pub fn answer(&mut self, feature: Arc<dyn OnAnswer>) {
+        self.answers.push(feature);
     }
 
     /// Adds a form to disco#info of the domain.

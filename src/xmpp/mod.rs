@@ -5,6 +5,7 @@
 //! [`register`] (XEP-0077) and [`secrets`] (its passwords).
 
 mod attribute;
+pub mod caps;
 pub mod client;
 pub mod component;
 pub mod connector;

@@ -199,7 +199,6 @@ fn content_type(name: &str) -> &'static str {
         "json" => "application/json",
         "png" => "image/png",
         "svg" => "image/svg+xml",
-        "ttf" => "font/ttf",
         _ => "text/plain; charset=utf-8",
     }
 }

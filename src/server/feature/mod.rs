@@ -1,7 +1,9 @@
 //! What the server can do beyond RFC 6121, a file for each XEP. A feature registers what it claims; this table is the
 //! only list.
 
+mod caps;
 mod disco;
+mod pep;
 mod ping;
 
 use anyhow::{Context, Result};
@@ -12,7 +14,12 @@ use super::router::Router;
 type Register = fn(&mut Router, &Server) -> Result<()>;
 
 /// In the order in which they look at a message within a stage.
-const FEATURES: &[(&str, Register)] = &[("disco", disco::register), ("ping", ping::register)];
+const FEATURES: &[(&str, Register)] = &[
+    ("disco", disco::register),
+    ("ping", ping::register),
+    ("caps", caps::register),
+    ("pep", pep::register),
+];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
     for (name, register) in FEATURES {

@@ -18,29 +18,38 @@ mod wire;
 pub mod xml;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{Sink, Stream};
 use jid::BareJid;
-use rustls::ServerConfig;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug, debug_span};
 
 use self::negotiation::{Negotiation, state};
 use self::wire::{End, Output};
-use super::listener::{Addresses, Security};
 use crate::runtime::Stop;
 use crate::server::accounts::Throttle;
+use crate::server::certificate;
 use crate::server::sasl::{ChannelBinding, TLS_EXPORTER};
 use crate::server::session::Origin;
 use crate::server::{Server, StreamError};
 use crate::xmpp::connector::Pipe;
-use crate::xmpp::tls;
+
+pub use wire::Socket;
+
+/// How connections are encrypted. Whichever certificate is in use is behind both.
+#[derive(Clone)]
+pub struct Tls {
+    pub starttls: Arc<rustls::ServerConfig>,
+    /// Negotiates `xmpp-client` (XEP-0368, 4).
+    pub direct_tls: Arc<rustls::ServerConfig>,
+}
+
+/// How much a pipe inside the process holds.
+const PIPE: usize = 64 * 1024;
+/// Pipes that wait to be served.
+const WAITING_PIPES: usize = 64;
 
 /// What all streams share. A handle.
 #[derive(Clone)]
@@ -48,42 +57,32 @@ pub struct Streams(Arc<Shared>);
 
 struct Shared {
     server: Server,
-    starttls: Arc<ServerConfig>,
-    direct_tls: Arc<ServerConfig>,
+    tls: Tls,
     failures: Throttle,
-    addresses: Addresses,
     resumable: sm::Resumable,
-    /// Sessions over sockets.
-    count: AtomicUsize,
-    local: mpsc::Sender<Local>,
-    locals: Mutex<Option<mpsc::Receiver<Local>>>,
-    /// Every stream is to end.
-    stop: Stop,
+    pipes: mpsc::Sender<(DuplexStream, BareJid)>,
+    /// Taken by the listener, which serves them.
+    waiting: Mutex<Option<mpsc::Receiver<(DuplexStream, BareJid)>>>,
 }
 
-/// A client in this process: our end of its pipe, and who it is.
-pub(super) type Local = (DuplexStream, BareJid);
-
-/// How many clients in this process may wait to be served.
-const LOCALS: usize = 64;
-/// How much a pipe inside this process holds.
-const PIPE: usize = 64 * 1024;
+/// Whether TLS begins with the first byte (XEP-0368) or is asked for (RFC 6120, 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    StartTls,
+    DirectTls,
+}
 
 impl Streams {
-    pub fn new(server: Server, starttls: Arc<ServerConfig>, direct_tls: Arc<ServerConfig>) -> Self {
+    pub fn new(server: Server, tls: Tls) -> Self {
         let limit = server.settings().limits.login_failures_per_ip;
-        let (local, locals) = mpsc::channel(LOCALS);
+        let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
         Self(Arc::new(Shared {
             server,
-            starttls,
-            direct_tls,
+            tls,
             failures: Throttle::login_failures(limit),
-            addresses: Addresses::default(),
             resumable: sm::Resumable::default(),
-            count: AtomicUsize::new(0),
-            local,
-            locals: Mutex::new(Some(locals)),
-            stop: Stop::new(),
+            pipes,
+            waiting: Mutex::new(Some(waiting)),
         }))
     }
 
@@ -91,41 +90,29 @@ impl Streams {
         &self.0.server
     }
 
-    /// Failed logins by address; other ways to give a password count here too.
+    /// Failed logins by address; HTTP counts its own here too.
     pub fn failures(&self) -> &Throttle {
         &self.0.failures
     }
 
-    /// How many sessions there are over sockets.
-    pub fn count(&self) -> usize {
-        self.0.count.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn addresses(&self) -> &Addresses {
-        &self.0.addresses
-    }
-
-    pub(super) fn stop(&self) -> &Stop {
-        &self.0.stop
-    }
-
-    /// Those that [`Self::connect_local`] has let in; once.
-    pub(super) fn locals(&self) -> Option<mpsc::Receiver<Local>> {
-        self.0
-            .locals
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take()
-    }
-
-    /// A connection for a client in this process, which is this account without a password.
+    /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
     pub fn connect_local(&self, account: &BareJid) -> std::io::Result<DuplexStream> {
-        let (theirs, ours) = tokio::io::duplex(PIPE);
+        let (ours, theirs) = tokio::io::duplex(PIPE);
         self.0
-            .local
+            .pipes
             .try_send((ours, account.clone()))
-            .map_err(|_not_served| std::io::Error::from(std::io::ErrorKind::ConnectionRefused))?;
+            .map_err(|_full_or_closed| std::io::ErrorKind::ConnectionRefused)?;
         Ok(theirs)
+    }
+
+    /// The pipes that are to be served; once.
+    pub(super) fn pipes(&self) -> Option<mpsc::Receiver<(DuplexStream, BareJid)>> {
+        let mut waiting = self
+            .0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.take()
     }
 
     fn limits(&self) -> xml::Limits {
@@ -140,7 +127,7 @@ impl Streams {
     }
 
     /// Serves a connection until its end.
-    pub(super) async fn serve_bytes(&self, io: Box<dyn Pipe>, address: IpAddr, security: Security) {
+    pub async fn serve(&self, io: Box<dyn Pipe>, address: IpAddr, security: Security, stop: Stop) {
         let origin = Origin {
             address: Some(address),
             via: "tcp".to_owned(),
@@ -150,29 +137,31 @@ impl Streams {
                 let (input, output) = wire::bytes(io, self.limits());
                 let plain = self.0.server.settings().allow_plaintext && address.is_loopback();
                 let trusted = if plain { state::TRUSTED } else { 0 };
-                let negotiation = Negotiation::new(self.clone(), input, output, origin);
-                self.run(negotiation.with(state::BYTES | trusted)).await;
+                let negotiation = Negotiation::new(self.clone(), input, output, origin)
+                    .with(state::BYTES | trusted);
+                self.run(negotiation, stop).await;
             }
             Security::DirectTls => {
-                let config = Arc::clone(&self.0.direct_tls);
-                let accepted = timeout(negotiation::DEADLINE, accept(io, config));
+                let accepted = tokio::time::timeout(
+                    negotiation::DEADLINE,
+                    self.accept(io, Security::DirectTls),
+                );
                 let Ok(Ok((io, bindings))) = accepted.await else {
                     debug!("A TLS handshake failed");
                     return;
                 };
                 let (input, output) = wire::bytes(io, self.limits());
-                let bits = state::BYTES | state::ENCRYPTED | state::TRUSTED;
-                let mut negotiation =
-                    Negotiation::new(self.clone(), input, output, origin).with(bits);
+                let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
+                    .with(state::BYTES | state::ENCRYPTED | state::TRUSTED);
                 negotiation.bindings = bindings;
                 "tls".clone_into(&mut negotiation.origin.via);
-                self.run(negotiation).await;
+                self.run(negotiation, stop).await;
             }
         }
     }
 
-    /// Serves a client in this process: it is who we say it is.
-    pub(super) async fn serve_local(&self, (io, account): Local) {
+    /// Serves a client in this process: it is who we say it is, whatever password it gives.
+    pub async fn serve_local(&self, io: DuplexStream, account: BareJid, stop: Stop) {
         let (input, output) = wire::bytes(Box::new(io), self.limits());
         let origin = Origin {
             address: None,
@@ -181,27 +170,20 @@ impl Streams {
         let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
             .with(state::ENCRYPTED | state::TRUSTED);
         negotiation.local = Some(account);
-        self.run(negotiation).await;
+        self.run(negotiation, stop).await;
     }
 
-    /// Serves a WebSocket (RFC 7395) until its end: each message is an element. `secure`: nobody on the network reads
-    /// along.
-    pub async fn serve_websocket<S>(&self, socket: S, peer: IpAddr, secure: bool)
-    where
-        S: Stream<Item = std::io::Result<String>>
-            + Sink<String, Error = std::io::Error>
-            + Send
-            + Unpin
-            + 'static,
-    {
-        let most = self.0.server.settings().limits.connections_per_ip;
-        let Some(_counted) = self.addresses().admit(peer, most) else {
-            debug!(%peer, "An address has as many connections as it may have");
-            return;
-        };
-        let (input, output) = wire::messages(Box::new(socket), self.limits());
+    /// Serves a WebSocket (RFC 7395): each message is an element. `secure`: nobody on the network reads along.
+    pub async fn serve_websocket(
+        &self,
+        socket: Box<dyn Socket>,
+        address: IpAddr,
+        secure: bool,
+        stop: Stop,
+    ) {
+        let (input, output) = wire::messages(socket, self.limits());
         let origin = Origin {
-            address: Some(peer),
+            address: Some(address),
             via: "websocket".to_owned(),
         };
         let bits = if secure {
@@ -209,16 +191,16 @@ impl Streams {
         } else {
             0
         };
-        let negotiation = Negotiation::new(self.clone(), input, output, origin);
-        self.run(negotiation.with(bits)).await;
+        let negotiation = Negotiation::new(self.clone(), input, output, origin).with(bits);
+        self.run(negotiation, stop).await;
     }
 
-    async fn run(&self, negotiation: Negotiation) {
+    async fn run(&self, negotiation: Negotiation, stop: Stop) {
         let span = debug_span!("stream", via = %negotiation.origin.via, address = ?negotiation.origin.address);
         async {
             // Large, and over before a session begins: in a box of its own, which is given back.
-            match Box::pin(negotiation.run()).await {
-                Ok(bound) => session::run(self, *bound).await,
+            match Box::pin(negotiation.run(&stop)).await {
+                Ok(bound) => session::run(self, *bound, &stop).await,
                 Err(ended) => {
                     let (mut output, end) = *ended;
                     finish(&mut output, end).await;
@@ -228,20 +210,30 @@ impl Streams {
         .instrument(span)
         .await;
     }
-}
 
-/// A TLS handshake, and what binds a login to it.
-async fn accept(
-    io: Box<dyn Pipe>,
-    config: Arc<ServerConfig>,
-) -> std::io::Result<(Box<dyn Pipe>, Vec<ChannelBinding>)> {
-    let stream = TlsAcceptor::from(config).accept(io).await?;
-    let (_, connection) = stream.get_ref();
-    let exporter = tls::exporter(connection).map(|data| ChannelBinding {
-        name: TLS_EXPORTER,
-        data,
-    });
-    Ok((Box::new(stream), exporter.into_iter().collect()))
+    /// A TLS handshake, and what binds a login to it.
+    async fn accept(
+        &self,
+        io: Box<dyn Pipe>,
+        security: Security,
+    ) -> std::io::Result<(Box<dyn Pipe>, Vec<ChannelBinding>)> {
+        let config = match security {
+            Security::StartTls => &self.0.tls.starttls,
+            Security::DirectTls => &self.0.tls.direct_tls,
+        };
+        let stream = TlsAcceptor::from(Arc::clone(config)).accept(io).await?;
+        let (_, connection) = stream.get_ref();
+        if certificate::is_validation(connection) {
+            // An authority has looked; the handshake was the answer (RFC 8737, 3).
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
+        let exporter = certificate::tls_exporter(connection);
+        let binding = exporter.map(|data| ChannelBinding {
+            name: TLS_EXPORTER,
+            data,
+        });
+        Ok((Box::new(stream), binding.into_iter().collect()))
+    }
 }
 
 impl std::fmt::Debug for Streams {
@@ -251,7 +243,7 @@ impl std::fmt::Debug for Streams {
 }
 
 /// How long a peer may take to read why it is sent away.
-const GOODBYE: Duration = Duration::from_millis(400);
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Says why, and closes (RFC 6120, 4.4 and 4.9.1).
 async fn finish(output: &mut Output, end: End) {
@@ -276,7 +268,7 @@ async fn finish(output: &mut Output, end: End) {
         output.flush().await?;
         output.shut_down().await
     };
-    let done = timeout(GOODBYE, goodbye).await;
+    let done = tokio::time::timeout(GOODBYE, goodbye).await;
     if !matches!(done, Ok(Ok(()))) {
         debug!("The peer has not read the end");
     }

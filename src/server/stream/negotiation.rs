@@ -11,6 +11,7 @@ use super::sm::Parcel;
 use super::wire::{End, Input, Output};
 use super::xml::{Event, Header, Opening};
 use super::{Streams, bind, limits, sasl, sm, starttls};
+use crate::runtime::Stop;
 use crate::server::sasl::ChannelBinding;
 use crate::server::session::Origin;
 use crate::server::{StreamError, random_id};
@@ -117,8 +118,7 @@ impl Negotiation {
     }
 
     /// Goes on until there is a session; or says why not.
-    pub(super) async fn run(mut self) -> Result<Box<Bound>, Box<(Output, End)>> {
-        let stop = self.streams.stop().clone();
+    pub(super) async fn run(mut self, stop: &Stop) -> Result<Box<Bound>, Box<(Output, End)>> {
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(DEADLINE, self.negotiate()) => outcome.unwrap_or_else(|_| {
                 Err(StreamError::new("connection-timeout").into())

@@ -3,7 +3,6 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture, ready};
@@ -22,6 +21,7 @@ use super::sm::{self, Parcel, Queue, Takeover};
 use super::wire::{End, Input, Output};
 use super::xml::Event;
 use super::{Streams, bind, finish};
+use crate::runtime::Stop;
 use crate::server::mail::Mail;
 use crate::server::session::{Session, settle};
 use crate::server::stanza::{Kind, Stanza};
@@ -65,24 +65,8 @@ struct Running<'a> {
 
 type Routing = BoxFuture<'static, Result<(), StreamError>>;
 
-/// A session that is counted until it is dropped.
-struct Count<'a>(&'a AtomicUsize);
-
-impl<'a> Count<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Count<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Runs a session to its end, its parking included.
-pub(super) async fn run(streams: &Streams, bound: Bound) {
+pub(super) async fn run(streams: &Streams, bound: Bound, stop: &Stop) {
     let Bound {
         input,
         output,
@@ -107,14 +91,8 @@ pub(super) async fn run(streams: &Streams, bound: Bound) {
     if let Some(id) = running.id.clone() {
         running.resumed(id, parcel.held);
     }
-    let counted = running
-        .session
-        .origin
-        .address
-        .map(|_| Count::new(&streams.0.count));
-    let (end, routing, takeover) = running.exchange(input).await;
-    drop(counted);
-    running.end(end, routing, takeover).await;
+    let (end, routing, takeover) = running.exchange(input, stop).await;
+    running.end(end, routing, takeover, stop).await;
 }
 
 impl Running<'_> {
@@ -136,10 +114,14 @@ impl Running<'_> {
     }
 
     /// The traffic of a session: why it ended, what was being routed, and who wants to go on with it.
-    async fn exchange(&mut self, mut input: Input) -> (End, Option<Routing>, Option<Takeover>) {
+    async fn exchange(
+        &mut self,
+        mut input: Input,
+        stop: &Stop,
+    ) -> (End, Option<Routing>, Option<Takeover>) {
         let session = Arc::clone(&self.session);
         let mut ended = std::pin::pin!(session.ended());
-        let mut stopped = std::pin::pin!(self.streams.stop().cancelled());
+        let mut stopped = std::pin::pin!(stop.cancelled());
         let mut rate = Rate::new(match self.session.origin.address {
             Some(_) => self.streams.server().settings().limits.c2s_bytes_per_second,
             None => 0,
@@ -364,7 +346,13 @@ impl Running<'_> {
     }
 
     /// The connection is over; the session may not be.
-    async fn end(mut self, end: End, routing: Option<Routing>, takeover: Option<Takeover>) {
+    async fn end(
+        mut self,
+        end: End,
+        routing: Option<Routing>,
+        takeover: Option<Takeover>,
+        stop: &Stop,
+    ) {
         debug!(jid = %self.session.jid(), ?end, "A stream has ended");
         if let Some(routing) = routing {
             // It was read, so it is routed; an error of it has nobody to be told to.
@@ -376,21 +364,21 @@ impl Running<'_> {
         }
         let parks = matches!(end, End::Lost) && self.id.is_some();
         timeout(PATIENCE, finish(&mut self.output, end)).await.ok(); // It gives up sooner.
-        if parks && let Some(takeover) = self.park().await {
+        if parks && let Some(takeover) = self.park(stop).await {
             return self.hand_over(takeover, End::Lost).await;
         }
         self.leave().await;
     }
 
     /// Waits for the client to come back.
-    async fn park(&mut self) -> Option<Takeover> {
+    async fn park(&mut self, stop: &Stop) -> Option<Takeover> {
         self.session.set_parked(true);
         let session = Arc::clone(&self.session);
         tokio::select! {
             takeover = receive(&mut self.takeover) => takeover,
             () = tokio::time::sleep(sm::RESUMPTION) => None,
             _ = session.ended() => None,
-            () = self.streams.stop().cancelled() => None,
+            () = stop.cancelled() => None,
         }
     }
 

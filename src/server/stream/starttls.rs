@@ -1,9 +1,8 @@
 //! STARTTLS (RFC 6120, 5).
 
-use std::sync::Arc;
-
 use minidom::Element;
 
+use super::Security;
 use super::negotiation::{Answer, Feature, Negotiation, Next, state};
 use super::wire::{self, End};
 use crate::server::StreamError;
@@ -49,8 +48,7 @@ async fn start(negotiation: &mut Negotiation) -> Result<Next, End> {
         return Err(End::Lost);
     };
     // RFC 6120, 5.4.3.2: a handshake that fails ends the connection.
-    let config = Arc::clone(&negotiation.streams.0.starttls);
-    let (io, bindings) = super::accept(io, config).await?;
+    let (io, bindings) = negotiation.streams.accept(io, Security::StartTls).await?;
     reader.reset();
     (negotiation.input, negotiation.output) = wire::resplit(io, reader);
     negotiation.bindings = bindings;

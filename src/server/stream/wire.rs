@@ -23,7 +23,7 @@ const CHUNK: usize = 8 * 1024;
 const KEEP: usize = 4 * 1024;
 
 /// A WebSocket's text messages.
-pub(super) trait Socket:
+pub trait Socket:
     Stream<Item = io::Result<String>> + Sink<String, Error = io::Error> + Send + Unpin
 {
 }
