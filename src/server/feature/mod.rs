@@ -2,9 +2,11 @@
 //! only list.
 
 mod caps;
+mod commands;
 mod disco;
 mod pep;
 mod ping;
+pub mod register;
 
 use anyhow::{Context, Result};
 
@@ -19,6 +21,8 @@ const FEATURES: &[(&str, Register)] = &[
     ("ping", ping::register),
     ("caps", caps::register),
     ("pep", pep::register),
+    ("register", register::register),
+    ("commands", commands::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
