@@ -7,8 +7,9 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
+use moltis::config::XmppServer;
 use moltis::runtime::Stop;
-use moltis::server::certificate::{Acme, Certificates, Settings, Source, is_validation};
+use moltis::server::certificate::{Certificates, Settings, is_validation};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -21,31 +22,24 @@ async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |what: &str| arguments.next().with_context(|| format!("Say {what}"));
     let names = next("which domain")?;
-    let mut names = names.split(',').map(str::to_owned);
-    let domain = names.next().context("Say which domain")?;
-    let data_dir = next("where to keep the certificate")?.into();
+    let (domain, services) = names.split_once(',').unwrap_or((&names, ""));
+    let data_dir = next("where to keep the certificate")?;
     let tls = TcpListener::bind(next("where to listen for TLS")?).await?;
     let http = TcpListener::bind(next("where to listen for HTTP")?).await?;
-    let mut acme = Acme::default();
+    let mut settings = Settings::new(&XmppServer::new(domain), data_dir.as_ref());
+    settings.services = services.split(',').map(str::to_owned).collect();
     if let Some(directory) = arguments.next() {
-        acme.directory = directory;
-        acme.ca_file = arguments.next().map(Into::into);
+        settings.acme.directory = directory;
+        settings.acme.ca_file = arguments.next().map(Into::into);
     }
 
-    let certificates = Certificates::open(Settings {
-        domain,
-        services: names.collect(),
-        source: Source::Auto,
-        data_dir,
-        acme,
-    })?;
-    let stop = Stop::new();
+    let certificates = Certificates::open(settings)?;
     let router = Router::new()
         .route("/.well-known/acme-challenge/{token}", get(challenge))
         .with_state(certificates.clone());
     tokio::select! {
         result = axum::serve(http, router) => result?,
-        result = certificates.clone().maintain(stop) => result?,
+        result = certificates.clone().maintain(Stop::new()) => result?,
         result = greet(certificates, tls) => result?,
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod control;
 pub mod demo;
+mod home;
 pub mod logging;
 mod reload;
 
@@ -30,10 +31,11 @@ use crate::llm::Models;
 use crate::runtime::{Phase, Supervisor};
 use crate::storage::Storage;
 use control::AppControl;
+use home::Home;
 use reload::Reloader;
 
 /// The database's file in the data directory.
-const DATABASE: &str = "moltis.db";
+pub const DATABASE: &str = "moltis.db";
 
 /// How long the store may take to close.
 const CLOSING: Duration = Duration::from_millis(400);
@@ -65,6 +67,9 @@ impl App {
         let database = config.data_dir.join(DATABASE);
         let storage = Storage::open(&database)
             .with_context(|| format!("Failed to open {}", database.display()))?;
+        let is_demo = loaded.file.is_none() && sources.built_in.is_some();
+        let home = home::prepare(&config, &storage, is_demo).await?;
+        let home = home.map(|prepared| prepared.serve(&supervisor));
         if accept_weaker_login {
             for account in config.channels.xmpp.values() {
                 forget_mechanism(&storage, &account.jid)
@@ -116,15 +121,27 @@ impl App {
             conversations: conversations.clone(),
             access,
             commands,
-            home: None,
+            home: home.as_ref().map(Home::pipes),
         });
-        reloader.serve(accounts.clone());
+        reloader.serve(accounts.clone(), home.clone());
         running.set(accounts.clone()).ok(); // It is set once, here.
-        let look = look(&accounts, &conversations, &live, &models, &reloader);
-        serve(&supervisor, control, listener, &live, &look, &reloader)?;
+        let look = look(&accounts, &conversations, &live, &models, &reloader, &home);
+        serve(
+            &supervisor,
+            control,
+            listener,
+            &live,
+            &look,
+            &reloader,
+            &home,
+        )?;
         reload::watch(&supervisor, &reloader)?;
         accounts.start_all().await;
-        let banner = banner(&config, &models.borrow().default_model().to_string());
+        let banner = banner(
+            &config,
+            &models.borrow().default_model().to_string(),
+            is_demo,
+        );
         Ok(Self {
             supervisor,
             storage,
@@ -157,7 +174,7 @@ impl App {
 }
 
 /// The data directory, for nobody else.
-fn prepare(data_dir: &Path) -> Result<()> {
+pub fn prepare(data_dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -172,9 +189,11 @@ fn look(
     live: &watch::Receiver<Arc<Config>>,
     models: &watch::Receiver<Models>,
     reloader: &Reloader,
+    home: &Option<Home>,
 ) -> Look {
     let (accounts, conversations) = (accounts.clone(), conversations.clone());
     let (live, models, reloader) = (live.clone(), models.clone(), reloader.clone());
+    let home = home.clone();
     Arc::new(move || {
         let accounts_status = accounts.status();
         let services = accounts_status.iter().map(|account| {
@@ -192,7 +211,7 @@ fn look(
         let load = conversations.load();
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            services: services.collect(),
+            services: home.iter().map(Home::service).chain(services).collect(),
             conversations: status::Conversations {
                 open: load.open,
                 waiting: load.waiting,
@@ -227,6 +246,7 @@ fn serve(
     live: &watch::Receiver<Arc<Config>>,
     look: &Look,
     reloader: &Reloader,
+    home: &Option<Home>,
 ) -> Result<()> {
     let on_reload = reloader.clone();
     let reload: http::control::Reload = Arc::new(move || {
@@ -234,8 +254,9 @@ fn serve(
         Box::pin(async move { reloader.reload().await })
     });
     let control_look = Arc::clone(look);
+    let orders = home.as_ref().map(|home| home.server.clone());
     supervisor.spawn(Phase::Listeners, "control", |stop| {
-        control.serve(control_look, reload, stop)
+        control.serve(control_look, reload, orders, stop)
     });
     let Some(listener) = listener else {
         return Ok(());
@@ -258,7 +279,10 @@ fn serve(
         look: Arc::clone(look),
         metrics,
         config: live.clone(),
-        server: None,
+        server: home.as_ref().map(|home| {
+            let stop = supervisor.stop_token(Phase::Streams);
+            home.web(&live.borrow(), stop)
+        }),
     };
     supervisor.spawn(Phase::Listeners, "http", |stop| {
         http::serve(listener, shown, stop)
@@ -266,8 +290,15 @@ fn serve(
     Ok(())
 }
 
-fn banner(config: &Config, model: &str) -> Vec<String> {
+fn banner(config: &Config, model: &str, is_demo: bool) -> Vec<String> {
     let mut lines = vec![format!("moltis {}", env!("CARGO_PKG_VERSION"))];
+    let xmpp = &config.xmpp_server;
+    if xmpp.enabled {
+        lines.push(format!(
+            "  XMPP server {}, ports {} (STARTTLS) and {} (TLS), rooms at {}",
+            xmpp.domain, xmpp.c2s_port, xmpp.c2s_tls_port, xmpp.muc_host
+        ));
+    }
     let accounts: Vec<_> = config
         .channels
         .xmpp
@@ -287,12 +318,22 @@ fn banner(config: &Config, model: &str) -> Vec<String> {
     lines.push(format!("  model {model}"));
     if config.server.port != 0 {
         let server = &config.server;
-        lines.push(format!(
-            "  status page http://{}:{}/",
-            server.bind, server.port
-        ));
+        let host = match server.bind.as_str() {
+            "127.0.0.1" | "::1" => "localhost",
+            bind => bind,
+        };
+        let page = format!("http://{host}:{}/", server.port);
+        lines.push(if xmpp.enabled {
+            format!("  web chat {page}, status page {page}status")
+        } else {
+            format!("  status page {page}")
+        });
     }
     lines.push(format!("  data in {}", config.data_dir.display()));
+    if is_demo {
+        lines.extend(demo_lines(config));
+        return lines;
+    }
     match accounts.first() {
         Some((_, account)) => lines.push(format!(
             "Write to {} from any XMPP client. Ctrl-C stops.",
@@ -303,5 +344,24 @@ fn banner(config: &Config, model: &str) -> Vec<String> {
                 .into(),
         ),
     }
+    lines
+}
+
+/// What to do with the demo.
+fn demo_lines(config: &Config) -> Vec<String> {
+    let mut lines = vec![format!(
+        "This is the demo: {} is here for you, {} to talk to.",
+        demo::PERSON,
+        demo::BOT
+    )];
+    if config.server.port != 0 {
+        lines.push(format!(
+            "Open http://localhost:{}/ in a browser, or run `moltis chat` in a second terminal.",
+            config.server.port
+        ));
+    }
+    lines.push(
+        "Make it your own: `moltis init --from-demo` writes its moltis.toml. Ctrl-C stops.".into(),
+    );
     lines
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::config::Loaded;
 use crate::config::presets::{PRESETS, Preset};
 
 /// Who tries it out, and the bot.
@@ -14,6 +15,12 @@ pub const BOT: &str = "moltis@localhost";
 /// Where Ollama listens when it is here.
 const OLLAMA: &str = "http://127.0.0.1:11434/api/tags";
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether nobody has said what to run: no file, and neither an account nor a server in the environment.
+pub fn is_wanted(loaded: &Loaded) -> bool {
+    let config = &loaded.config;
+    loaded.file.is_none() && config.channels.xmpp.is_empty() && !config.xmpp_server.enabled
+}
 
 /// What the demo's bot thinks with: `provider/model`.
 #[derive(Clone, Debug, PartialEq, Eq)]

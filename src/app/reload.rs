@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use super::home::Home;
 use super::logging::Logging;
 use crate::config::reload::{Applied, Changes, Reloaded, compare};
 use crate::config::{self, Config, Loaded, Sources, XmppServer};
@@ -32,6 +33,7 @@ struct Inner {
     models: watch::Sender<Models>,
     logging: Logging,
     accounts: OnceLock<Accounts>,
+    home: OnceLock<Home>,
     error: Mutex<String>,
     file: Option<std::path::PathBuf>,
 }
@@ -60,13 +62,18 @@ impl Reloader {
             models,
             logging,
             accounts: OnceLock::new(),
+            home: OnceLock::new(),
             error: Mutex::default(),
         }))
     }
 
     /// From here on a reload reaches the accounts.
-    pub(super) fn serve(&self, accounts: Accounts) {
-        self.0.accounts.set(accounts).ok(); // It is called once.
+    pub(super) fn serve(&self, accounts: Accounts, home: Option<Home>) {
+        // It is called once.
+        self.0.accounts.set(accounts).ok();
+        if let Some(home) = home {
+            self.0.home.set(home).ok();
+        }
     }
 
     /// Why the configuration on disk is not in force; empty where it is.
@@ -134,6 +141,9 @@ impl Reloader {
             inner.models.send_replace(models);
         }
         inner.live.send_replace(Arc::new(new.config.clone()));
+        if let Some(home) = inner.home.get() {
+            home.apply(&new.config);
+        }
         if let Some(accounts) = inner.accounts.get() {
             accounts
                 .apply(&loaded.config, &new.config, &changes.reconnect)

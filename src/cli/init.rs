@@ -9,6 +9,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Globals, complain, say, secret};
+use crate::app::demo;
 use crate::config::presets::{PRESETS, preset};
 use crate::config::{Config, Sources};
 
@@ -46,6 +47,9 @@ pub(super) struct Arguments {
     /// Where the database goes
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+    /// Write down the demo, with its data: what runs where there is no moltis.toml
+    #[arg(long, conflicts_with_all = ["jid", "password_file", "server", "provider", "model", "api_key_env", "operator", "room", "data_dir"])]
+    from_demo: bool,
     /// Overwrite a file that exists
     #[arg(long)]
     force: bool,
@@ -66,6 +70,9 @@ pub(super) fn run(globals: &Globals, mut arguments: Arguments) -> Result<ExitCod
             "{} exists; name another file with --config, or overwrite it with --force",
             file.display()
         );
+    }
+    if arguments.from_demo {
+        return from_demo(&file);
     }
     let mut password = match arguments.password_file.take() {
         None => Password::Unknown,
@@ -108,6 +115,21 @@ pub(super) fn run(globals: &Globals, mut arguments: Arguments) -> Result<ExitCod
         say(&format!("{jid} will be registered at the first start."));
     }
     say("Next: `moltis check`, then `moltis`.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The demo as a file, for whoever wants to go on from it.
+fn from_demo(file: &Path) -> Result<ExitCode> {
+    let environment = Sources::of_process(None, Vec::new()).environment;
+    let found = super::block_on(demo::find(&environment))?;
+    let text = demo::text(found.as_ref());
+    validate(file, &text, environment, None)?;
+    write_private(file, &text)?;
+    say(&format!(
+        "Wrote {}. `moltis` runs what the demo ran.",
+        file.display()
+    ));
+    say("Next: set your own domain in it, then `moltis adduser you@your.domain`.");
     Ok(ExitCode::SUCCESS)
 }
 

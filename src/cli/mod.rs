@@ -1,6 +1,8 @@
 //! One file per subcommand; the only code that prints. A command returns what it has to say or an error, which is one
 //! sentence with a remedy; exit codes are 0, 1 for a failure and 2 for wrong usage.
 
+mod accounts;
+mod chat;
 mod check;
 mod completions;
 mod config;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::app::demo;
 use crate::config::{Config, Loaded, Sources};
 use crate::llm::{self, Provider};
 
@@ -55,7 +58,14 @@ impl Globals {
     }
 
     fn load(&self) -> Result<Loaded> {
-        Ok(Config::load(&self.sources())?)
+        let mut sources = self.sources();
+        let loaded = Config::load(&sources)?;
+        if !demo::is_wanted(&loaded) {
+            return Ok(loaded);
+        }
+        // What talks to the running demo need not know its model.
+        sources.built_in = Some(demo::text(None));
+        Ok(Config::load(&sources)?)
     }
 }
 
@@ -72,10 +82,15 @@ fn override_of(text: &str) -> Result<(String, String), String> {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Arguments),
+    Chat(chat::Arguments),
     Check(check::Arguments),
     Config(config::Arguments),
     Init(init::Arguments),
     Register(register::Arguments),
+    Adduser(accounts::Add),
+    Deluser(accounts::Delete),
+    Passwd(accounts::Password),
+    Users(accounts::List),
     Reload(reload::Arguments),
     Status(status::Arguments),
     Completions(completions::Arguments),
@@ -114,10 +129,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         .unwrap_or(Command::Run(run::Arguments::default()));
     match command {
         Command::Run(arguments) => block_on(run::run(globals, &arguments))?,
+        Command::Chat(arguments) => block_on(chat::run(globals, &arguments))?,
         Command::Check(arguments) => block_on(check::run(globals, &arguments))?,
         Command::Config(arguments) => config::run(globals, &arguments),
         Command::Init(arguments) => init::run(globals, arguments),
         Command::Register(arguments) => block_on(register::run(globals, &arguments))?,
+        Command::Adduser(arguments) => block_on(accounts::add(globals, arguments))?,
+        Command::Deluser(arguments) => block_on(accounts::delete(globals, arguments))?,
+        Command::Passwd(arguments) => block_on(accounts::password(globals, arguments))?,
+        Command::Users(arguments) => block_on(accounts::list(globals, &arguments))?,
         Command::Reload(arguments) => block_on(reload::run(globals, &arguments))?,
         Command::Status(arguments) => block_on(status::run(globals, &arguments))?,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),

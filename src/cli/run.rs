@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Globals, complain};
-use crate::app::App;
+use crate::app::{App, demo};
 use crate::config::Config;
 
 /// Start what moltis.toml asks for; the same as no command at all
@@ -20,12 +20,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(globals: &Globals, arguments: &Arguments) -> Result<ExitCode> {
-    let sources = globals.sources();
-    let loaded = Config::load(&sources)?;
-    if loaded.file.is_none() && loaded.config.channels.xmpp.is_empty() {
-        bail!(
-            "There is no moltis.toml; write one with `moltis init`, or name one with --config FILE"
-        );
+    let mut sources = globals.sources();
+    let mut loaded = Config::load(&sources)?;
+    if demo::is_wanted(&loaded) {
+        let found = demo::find(&sources.environment).await;
+        sources.built_in = Some(demo::text(found.as_ref()));
+        loaded = Config::load(&sources)?;
     }
     let mut terminate = signal(SignalKind::terminate()).context("Failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("Failed to listen for SIGINT")?;

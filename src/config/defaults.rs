@@ -143,6 +143,8 @@ impl Default for XmppServer {
             admins: Vec::new(),
             registration: Registration::Closed,
             certificate: Certificate::Auto,
+            acme_directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
             contact: BTreeMap::new(),

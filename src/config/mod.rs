@@ -187,6 +187,10 @@ pub struct XmppServer {
     pub admins: Vec<jid::BareJid>,
     pub registration: Registration,
     pub certificate: Certificate,
+    /// The directory of the authority (RFC 8555, 7.1.1).
+    pub acme_directory: String,
+    /// A further root for its HTTPS.
+    pub acme_ca_file: Option<PathBuf>,
     /// Days; 0: for ever.
     pub archive_days: u32,
     pub muc_host: String,

@@ -64,8 +64,10 @@ impl Server {
                     self.answer(&stanza, request, Some(session)).await;
                     Ok(())
                 }
-                // The answer to a push of ours.
-                Shape::Answer => Ok(()),
+                Shape::Answer => {
+                    self.answered(&stanza).await;
+                    Ok(())
+                }
             };
         }
         for feature in &self.router().iqs {
@@ -111,7 +113,10 @@ impl Server {
     ) {
         let (kind, payload) = match shape(&stanza) {
             Ok(Shape::Request(kind, payload)) => (kind, payload),
-            Ok(Shape::Answer) => return,
+            Ok(Shape::Answer) => {
+                self.answered(&stanza).await;
+                return;
+            }
             Err(error) => {
                 self.refuse(&stanza, &error).await;
                 return;
@@ -138,6 +143,13 @@ impl Server {
             payload,
         };
         self.answer(&stanza, request, session).await;
+    }
+
+    /// The answer to a push, or to a feature's question.
+    async fn answered(&self, stanza: &Stanza) {
+        for feature in &self.router().answers {
+            feature.on_answer(self, stanza).await;
+        }
     }
 
     async fn answer(&self, stanza: &Stanza, request: Request, session: Option<&Arc<Session>>) {

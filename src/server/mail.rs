@@ -6,6 +6,7 @@ use jid::Jid;
 use minidom::Element;
 
 use super::stanza::{Kind, Stanza, clear};
+use super::stream::xml::{Framing, write, write_attribute};
 use crate::xmpp::element::set;
 
 /// A stanza for one recipient. Clones are cheap.
@@ -14,6 +15,18 @@ pub struct Mail {
     shared: Arc<Shared>,
     /// Whom it is addressed to, where the shared element leaves it open.
     to: Option<Box<str>>,
+    /// Dropped when the recipient has it, or when it was sent on to where else it belongs.
+    receipt: Option<Receipt>,
+}
+
+/// Something that is done when it is dropped.
+#[derive(Clone)]
+struct Receipt(Arc<dyn std::any::Any + Send + Sync>);
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Receipt({})", Arc::strong_count(&self.0))
+    }
 }
 
 #[derive(Debug)]
@@ -30,7 +43,16 @@ impl Mail {
                 text: OnceLock::new(),
             }),
             to: None,
+            receipt: None,
         }
+    }
+
+    /// `receipt` lives as long as the mail is on its way: until the client has acknowledged it (XEP-0198) or, on a
+    /// stream without that, until it is written.
+    #[must_use]
+    pub fn with_receipt(mut self, receipt: Arc<dyn std::any::Any + Send + Sync>) -> Self {
+        self.receipt = Some(Receipt(receipt));
+        self
     }
 
     /// A stanza for many recipients: [`Self::addressed`] makes each one's.
@@ -39,11 +61,18 @@ impl Mail {
         Self::new(element)
     }
 
+    /// The receipt, where it is of this type.
+    pub fn receipt<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let receipt = self.receipt.as_ref()?;
+        Arc::clone(&receipt.0).downcast().ok()
+    }
+
     #[must_use]
     pub fn addressed(&self, to: &Jid) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
             to: Some(to.as_str().into()),
+            receipt: self.receipt.clone(),
         }
     }
 
@@ -76,9 +105,9 @@ impl Mail {
     /// where the stream has none (RFC 7395, 3.3.3).
     pub fn write(&self, extra: &str, out: &mut Vec<u8>) {
         let text = self.shared.text.get_or_init(|| {
-            String::from(&self.shared.element)
-                .into_bytes()
-                .into_boxed_slice()
+            let mut text = Vec::with_capacity(512);
+            write(&self.shared.element, Framing::Stream, &mut text);
+            text.into_boxed_slice()
         });
         // `<name`, which is where attributes may be added.
         let head = self.shared.element.name().len().saturating_add(1);
@@ -87,7 +116,7 @@ impl Mail {
         out.extend_from_slice(extra.as_bytes());
         if let Some(to) = &self.to {
             out.extend_from_slice(b" to='");
-            out.extend_from_slice(&minidom::element::escape(to.as_bytes()));
+            write_attribute(to, out);
             out.push(b'\'');
         }
         out.extend_from_slice(tail);
@@ -116,7 +145,11 @@ mod tests {
         let mail = mail.addressed(&to);
         let mut out = Vec::new();
         mail.write("", &mut out);
-        let read: Element = String::from_utf8(out).unwrap().parse().unwrap();
+        // It stands in a stream, which has declared the namespace.
+        let mut framed = Vec::new();
+        mail.write(" xmlns='jabber:client'", &mut framed);
+        let read: Element = String::from_utf8(framed).unwrap().parse().unwrap();
+        assert!(out.starts_with(b"<message to='"));
         assert_eq!(read, mail.element());
         assert_eq!(read.attr("to"), Some(to.as_str()));
     }

@@ -8,17 +8,21 @@
 
 pub mod account;
 pub mod accounts;
+pub mod archive;
 pub mod certificate;
 mod error;
 pub mod extensions;
 pub mod feature;
 mod iq;
+pub mod listener;
 pub mod mail;
 mod message;
 pub mod muc;
+pub mod order;
 pub mod passage;
 mod presence;
 pub mod pubsub;
+mod removal;
 pub mod roster;
 pub mod router;
 pub mod sasl;
@@ -42,12 +46,12 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use self::account::Account;
-use self::accounts::Accounts;
+use self::accounts::{Accounts, Change};
 use self::mail::Mail;
 use self::router::{Happening, Router};
 use self::session::{Origin, Session};
 use self::stanza::{Kind, Stanza, presence};
-use crate::storage::Storage;
+use crate::storage::{Batch, Storage};
 
 pub use error::{Condition, ErrorType, StanzaError, StreamError};
 
@@ -81,6 +85,7 @@ struct Inner {
     /// Accounts that have a session, and some that had one lately.
     memory: RwLock<HashMap<NodePart, Arc<Account>>>,
     hosts: OnceLock<Vec<(String, Arc<dyn Host>)>>,
+    extensions: extensions::Extensions,
 }
 
 impl std::fmt::Debug for Server {
@@ -107,12 +112,14 @@ impl Server {
             router: OnceLock::new(),
             memory: RwLock::default(),
             hosts: OnceLock::new(),
+            extensions: extensions::Extensions::default(),
         }));
         let mut router = Router::default();
         roster::register(&mut router).context("Failed to set up rosters")?;
         feature::register(&mut router, &server)?;
         router.seal();
         server.0.router.set(router).ok(); // It is set once, here.
+        server.watch_accounts();
         Ok(server)
     }
 
@@ -149,6 +156,11 @@ impl Server {
 
     pub fn storage(&self) -> &Storage {
         &self.0.storage
+    }
+
+    /// What features remember of the server as a whole.
+    pub fn extensions(&self) -> &extensions::Extensions {
+        &self.0.extensions
     }
 
     /// Who may log in.
@@ -221,6 +233,46 @@ impl Server {
             .flat_map(|account| account.sessions().to_vec())
         {
             session.end(reason.clone());
+        }
+    }
+
+    /// What a change of an account means for its sessions.
+    fn watch_accounts(&self) {
+        // The accounts outlive nobody: a handle in their keeping would keep the server for ever.
+        let inner = Arc::downgrade(&self.0);
+        self.0.accounts.observe(Arc::new(move |jid, change| {
+            let server = inner.upgrade().map(Self);
+            Box::pin(async move {
+                if let Some(server) = server {
+                    server.account_changed(&jid, &change).await;
+                }
+            })
+        }));
+        self.0.accounts.on_delete(Arc::new(|name| {
+            Batch::new()
+                .delete_owner(roster::ROSTER, name)
+                .delete_owner(roster::ROSTER_VERSION, name)
+        }));
+    }
+
+    async fn account_changed(&self, jid: &BareJid, change: &Change) {
+        // RFC 6120, 4.9.3.12: what the login was worth has gone.
+        let refused = |text| StreamError::new("not-authorized").text(text);
+        match change {
+            Change::Created | Change::Enabled => {}
+            Change::Deleted => self.evict(jid, &refused("The account was deleted")).await,
+            Change::Disabled => self.evict(jid, &refused("The account was disabled")).await,
+            Change::Password { by } => {
+                let account = self.account_in_memory(jid);
+                for session in account
+                    .iter()
+                    .flat_map(|account| account.sessions().to_vec())
+                {
+                    if Some(session.jid()) != by.as_ref() {
+                        session.end(StreamError::new("reset").text("The password was changed"));
+                    }
+                }
+            }
         }
     }
 

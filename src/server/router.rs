@@ -132,6 +132,17 @@ pub trait OnPresence: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// A presence of an account for somebody, be it broadcast, directed, or a subscription. `Err`: it does not go there,
+    /// and where it was the client's express wish, the client is told.
+    fn leaving<'a>(
+        &'a self,
+        _server: &'a Server,
+        _account: &'a Arc<Account>,
+        _to: &'a Jid,
+    ) -> BoxFuture<'a, Result<(), StanzaError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// A presence for an account, before its sessions get it. `false`: they do not get it.
     fn incoming<'a>(
         &'a self,
@@ -148,6 +159,17 @@ pub type DiscoItems =
     Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Vec<Element>, StanzaError>> + Send + Sync>;
 /// A data form for disco#info (XEP-0128).
 pub type DiscoForm = Arc<dyn Fn(&Server) -> Option<Element> + Send + Sync>;
+
+/// The children of disco#info of a node; `None` where the node is somebody else's.
+pub type DiscoNode = Arc<
+    dyn Fn(Request) -> BoxFuture<'static, Result<Option<Vec<Element>>, StanzaError>> + Send + Sync,
+>;
+
+/// A feature that asks questions of its own: it gets the answers, which it knows by their ids.
+pub trait OnAnswer: Send + Sync {
+    /// An IQ result or error that was sent to the server or to an account.
+    fn on_answer<'a>(&'a self, server: &'a Server, answer: &'a Stanza) -> BoxFuture<'a, ()>;
+}
 
 /// An IQ that a blocked or otherwise unwelcome sender may not get through. `Err`: the answer.
 pub trait OnIq: Send + Sync {
@@ -171,6 +193,8 @@ pub struct Router {
     pub(super) identities: HashMap<Target, Vec<(String, String, String)>>,
     pub(super) items: HashMap<Target, Vec<DiscoItems>>,
     pub(super) forms: Vec<DiscoForm>,
+    pub(super) nodes: HashMap<Target, Vec<DiscoNode>>,
+    pub(super) answers: Vec<Arc<dyn OnAnswer>>,
 }
 
 impl Router {
@@ -251,6 +275,16 @@ impl Router {
     /// Adds to disco#items of a target.
     pub fn disco_items(&mut self, target: Target, items: DiscoItems) {
         self.items.entry(target).or_default().push(items);
+    }
+
+    /// Answers disco#info of a target's nodes.
+    pub fn disco_node(&mut self, target: Target, node: DiscoNode) {
+        self.nodes.entry(target).or_default().push(node);
+    }
+
+    /// Is told of the answers to IQs that were sent in the server's or an account's name.
+    pub fn answer(&mut self, feature: Arc<dyn OnAnswer>) {
+        self.answers.push(feature);
     }
 
     /// Adds a form to disco#info of the domain.

@@ -129,6 +129,11 @@ impl Session {
         self.mailbox.try_send(mail).is_ok()
     }
 
+    /// How many stanzas the mailbox still has room for.
+    pub fn room(&self) -> usize {
+        self.mailbox.capacity()
+    }
+
     /// The last presence, where the session is available.
     pub fn available(&self) -> Option<Available> {
         self.read().clone()

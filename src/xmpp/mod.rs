@@ -5,9 +5,11 @@
 //! [`register`] (XEP-0077) and [`secrets`] (its passwords).
 
 mod attribute;
+pub mod caps;
 pub mod client;
 pub mod component;
 pub mod connector;
+pub mod datetime;
 pub mod dns;
 pub mod element;
 mod error;

@@ -4,6 +4,8 @@ pub use xmpp_parsers::ns::*;
 
 /// The content namespace between servers (RFC 6120, 4.8.3).
 pub const JABBER_SERVER: &str = "jabber:server";
+/// RFC 3921, 3.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 /// XEP-0012.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0050.
@@ -40,6 +42,35 @@ pub const REPLY: &str = "urn:xmpp:reply:0";
 pub const OMEMO: &str = "urn:xmpp:omemo:2";
 /// XEP-0045, owners' use cases.
 pub const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+/// XEP-0333.
+pub const CHAT_MARKERS: &str = "urn:xmpp:chat-markers:0";
+/// XEP-0482.
+pub const CALL_INVITES: &str = "urn:xmpp:call-invites:0";
+/// XEP-0313, with ids, pages that are flipped, and metadata.
+pub const MAM_EXTENDED: &str = "urn:xmpp:mam:2#extended";
+/// XEP-0313: the field `include-groupchat` is understood.
+pub const MAM_GROUPCHAT_FIELD: &str = "urn:xmpp:mam:2#groupchat-field";
+/// XEP-0411.
+pub const BOOKMARKS_CONVERSION: &str = "urn:xmpp:bookmarks-conversion:0";
+/// XEP-0292: the payload, and the node.
+pub const VCARD4: &str = "urn:ietf:params:xml:ns:vcard-4.0";
+pub const VCARD4_NODE: &str = "urn:xmpp:vcard4";
+/// XEP-0398.
+pub const VCARD_CONVERSION: &str = "urn:xmpp:pep-vcard-conversion:0";
+/// XEP-0490, server assist.
+pub const MDS_ASSIST: &str = "urn:xmpp:mds:server-assist:0";
+/// XEP-0045, moderators' and admins' use cases.
+pub const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+/// XEP-0045, 7.13: a visitor asks for voice.
+pub const MUC_REQUEST: &str = "http://jabber.org/protocol/muc#request";
+/// XEP-0045, 10.1.3: the form of an owner.
+pub const MUC_ROOMCONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+/// XEP-0045, 6.4: what a room tells of itself.
+pub const MUC_ROOMINFO: &str = "http://jabber.org/protocol/muc#roominfo";
+/// XEP-0045, 7.4: a reflected message keeps its id.
+pub const MUC_STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
+/// XEP-0410.
+pub const MUC_SELF_PING: &str = "http://jabber.org/protocol/muc#self-ping-optimization";
 /// XEP-0156: Discovering Alternative XMPP Connection Methods.
 pub const ALT_WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
 /// XEP-0156's document: Extensible Resource Descriptor.

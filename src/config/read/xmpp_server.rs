@@ -97,6 +97,18 @@ fn listeners(section: &mut Section<'_>, server: &mut XmppServer) {
             "is for tests on loopback alone; set bind = [\"127.0.0.1\"] too",
         );
     }
+    certificate(section, server);
+}
+
+fn certificate(section: &mut Section<'_>, server: &mut XmppServer) {
+    server.acme_directory = section.checked("acme_directory", &server.acme_directory, |text| {
+        match url::Url::parse(text) {
+            // RFC 8555, 6.1.
+            Ok(url) if url.scheme() == "https" => Ok(()),
+            _ => Err("must be a URL that begins with https://".to_owned()),
+        }
+    });
+    server.acme_ca_file = section.path("acme_ca_file");
     let certificate = section.written("certificate");
     let file = section.checked("certificate", "auto", |_| Ok(()));
     let key = section.path("key");

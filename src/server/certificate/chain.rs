@@ -101,7 +101,7 @@ pub(super) fn prove(
     now: OffsetDateTime,
 ) -> Result<Chain, Error> {
     let chain = certificates(files, pem)?;
-    let key = certified(files, chain, private_key(files, pem)?)?;
+    let key = certified(files, chain, &private_key(files, pem)?)?;
     let facts = facts(&key, origin, names)
         .map_err(|problem| Error::Certificate(files.certificate.clone(), problem))?;
     if now > facts.not_after {
@@ -147,10 +147,10 @@ fn private_key(files: &Files, pem: &Pem) -> Result<PrivateKeyDer<'static>, Error
 fn certified(
     files: &Files,
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: &PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, Error> {
     let key =
-        ring::sign::any_supported_type(&key).map_err(|err| Error::Key(files.key.clone(), err))?;
+        ring::sign::any_supported_type(key).map_err(|err| Error::Key(files.key.clone(), err))?;
     let certified = CertifiedKey::new(chain, Arc::clone(&key));
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),

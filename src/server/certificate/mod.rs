@@ -16,7 +16,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ pub use chain::Error;
 pub use challenge::Challenge;
 pub use facts::{Facts, Origin};
 
+use crate::config::{Certificate, XmppServer};
 use crate::runtime::Stop;
 use crate::xmpp::tls;
 use chain::{Chain, Files};
@@ -50,25 +51,13 @@ const XMPP_CLIENT: &[u8] = b"xmpp-client";
 const LOOK: Duration = Duration::from_secs(10);
 const LOOKS: usize = 32;
 
-/// `certificate` and `key` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// From an authority where the domain is public, else self-signed.
-    Auto,
-    /// Without `key`, it is in the file of the certificate.
-    Files {
-        certificate: PathBuf,
-        key: Option<PathBuf>,
-    },
-}
-
 /// For whom, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub domain: String,
     /// The hosts of the services: `conference.<domain>` and the like.
     pub services: Vec<String>,
-    pub source: Source,
+    pub source: Certificate,
     pub data_dir: PathBuf,
     pub acme: Acme,
 }
@@ -81,17 +70,52 @@ enum Plan {
 }
 
 impl Settings {
+    pub fn new(server: &XmppServer, data_dir: &Path) -> Self {
+        let mut challenges = vec![Challenge::TlsAlpn, Challenge::Http];
+        // Nobody answers TLS at once then.
+        challenges.retain(|challenge| *challenge == Challenge::Http || server.c2s_tls_port != 0);
+        Self {
+            domain: server.domain.clone(),
+            services: vec![server.muc_host.clone()],
+            source: server.certificate.clone(),
+            data_dir: data_dir.to_owned(),
+            acme: Acme {
+                directory: server.acme_directory.clone(),
+                ca_file: server.acme_ca_file.clone(),
+                challenges,
+            },
+        }
+    }
+
+    /// What would be served, for `moltis check`: nothing is made, ordered or kept. `None`: there is none yet. Blocks
+    /// while it reads files.
+    pub fn inspect(&self) -> Result<Option<Facts>, Error> {
+        let (names, now) = (self.names(), OffsetDateTime::now_utc());
+        let chain = match self.plan() {
+            Plan::Files(files) => Some(chain::prove(
+                &files,
+                &files.read()?,
+                Origin::File,
+                &names,
+                now,
+            )?),
+            Plan::SelfSigned => self_signed::kept(&self.self_signed(), &names, now)?,
+            Plan::Acme => acme::kept(&self.authority(), &names, now)?,
+        };
+        Ok(chain.map(|chain| Facts::clone(&chain.facts)))
+    }
+
     fn names(&self) -> Vec<String> {
         names::certified(&self.domain, &self.services)
     }
 
     fn plan(&self) -> Plan {
         match &self.source {
-            Source::Files { certificate, key } => Plan::Files(Files {
+            Certificate::Files { certificate, key } => Plan::Files(Files {
                 certificate: certificate.clone(),
-                key: key.clone().unwrap_or_else(|| certificate.clone()),
+                key: key.clone(),
             }),
-            Source::Auto
+            Certificate::Auto
                 if self
                     .names()
                     .first()
@@ -99,7 +123,7 @@ impl Settings {
             {
                 Plan::Acme
             }
-            Source::Auto => Plan::SelfSigned,
+            Certificate::Auto => Plan::SelfSigned,
         }
     }
 

@@ -14,21 +14,35 @@ use super::store::Store;
 /// Long, for those who accept it by hand must do so again when it is another.
 const LIFETIME: Duration = Duration::days(730);
 
+/// The kept certificate. `None`: there is none.
+pub(super) fn kept(
+    store: &Store,
+    names: &[String],
+    now: OffsetDateTime,
+) -> Result<Option<Chain>, Error> {
+    let file = file(names)?;
+    let kept = store.read(&file)?;
+    kept.map(|pem| read(store, &file, &pem, names, now))
+        .transpose()
+}
+
 /// The kept certificate, or a new one with the same key where it is due, damaged, or for other names.
 pub(super) fn ensure(store: &Store, names: &[String], now: OffsetDateTime) -> Result<Chain, Error> {
-    let domain = names.first().ok_or_else(|| Error::Name(String::new()))?;
-    let file = format!("{domain}.pem");
-    let kept = store.read(&file)?;
-    if let Some(pem) = &kept {
-        match read(store, &file, pem, names, now) {
-            Ok(chain) if !is_due(&chain, names, now) => return Ok(chain),
-            Ok(_) | Err(Error::Expired(..)) => info!("The self-signed certificate is renewed"),
-            Err(err) => warn!("{err}; it is made anew"),
-        }
+    match kept(store, names, now) {
+        Ok(Some(chain)) if !is_due(&chain, names, now) => return Ok(chain),
+        Ok(None) => {}
+        Ok(Some(_)) | Err(Error::Expired(..)) => info!("The self-signed certificate is renewed"),
+        Err(err) => warn!("{err}; it is made anew"),
     }
-    let pem = generate(kept.as_deref(), names, now)?;
+    let file = file(names)?;
+    let pem = generate(store.read(&file)?.as_deref(), names, now)?;
     store.write(&file, pem.as_bytes())?;
     read(store, &file, pem.as_bytes(), names, now)
+}
+
+fn file(names: &[String]) -> Result<String, Error> {
+    let domain = names.first().ok_or_else(|| Error::Name(String::new()))?;
+    Ok(format!("{domain}.pem"))
 }
 
 fn read(

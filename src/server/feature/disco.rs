@@ -34,15 +34,27 @@ async fn permitted(request: &Request) -> Result<(), StanzaError> {
 
 async fn info(request: Request) -> Reply {
     permitted(&request).await?;
-    if request
-        .payload
-        .attr("node")
-        .is_some_and(|node| !node.is_empty())
-    {
-        return Err(StanzaError::item_not_found());
+    let node = request.payload.attr("node").unwrap_or_default().to_owned();
+    if !node.is_empty() {
+        return node_info(&request, &node).await;
     }
     let router = request.server.router();
     Ok(Some(describe(&request.server, router, request.target)))
+}
+
+/// A node is what a feature says it is.
+async fn node_info(request: &Request, node: &str) -> Reply {
+    let nodes = request.server.router().nodes.get(&request.target);
+    for provider in nodes.into_iter().flatten() {
+        if let Some(children) = provider(request.clone()).await? {
+            let mut query = element("query", ns::DISCO_INFO, &[("node", node)]);
+            for child in children {
+                query.append_child(child);
+            }
+            return Ok(Some(query));
+        }
+    }
+    Err(StanzaError::item_not_found())
 }
 
 /// The disco#info of a target; of the domain also what its stream features' hash is made of.

@@ -1,3 +1,275 @@
 //! A client's stream: bytes, TLS, SASL, bind and stream management (RFC 6120, RFC 7395, XEP-0198).
+//!
+//! A connection is one task: it negotiates what [`negotiation::STREAM_FEATURES`] has, row by row, until a session is bound, and then
+//! reads, routes and writes at the same time until the end ([`session`]).
 
+mod bind;
+mod csi;
+mod limits;
+mod negotiation;
+mod rate;
+mod sasl;
+mod session;
+mod sm;
+mod starttls;
+#[cfg(test)]
+mod tests;
+mod wire;
 pub mod xml;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jid::BareJid;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tracing::{Instrument, debug, debug_span};
+
+use self::negotiation::{Negotiation, state};
+use self::wire::{End, Output};
+use crate::runtime::Stop;
+use crate::server::accounts::Throttle;
+use crate::server::certificate;
+use crate::server::sasl::{ChannelBinding, TLS_EXPORTER};
+use crate::server::session::Origin;
+use crate::server::{Server, StreamError};
+use crate::xmpp::connector::Pipe;
+
+pub use wire::Socket;
+
+/// How connections are encrypted. Whichever certificate is in use is behind both.
+#[derive(Clone)]
+pub struct Tls {
+    pub starttls: Arc<rustls::ServerConfig>,
+    /// Negotiates `xmpp-client` (XEP-0368, 4).
+    pub direct_tls: Arc<rustls::ServerConfig>,
+}
+
+/// How much a pipe inside the process holds.
+const PIPE: usize = 64 * 1024;
+/// Pipes that wait to be served.
+const WAITING_PIPES: usize = 64;
+
+/// What all streams share. A handle.
+#[derive(Clone)]
+pub struct Streams(Arc<Shared>);
+
+struct Shared {
+    server: Server,
+    tls: Tls,
+    failures: Throttle,
+    resumable: sm::Resumable,
+    pipes: mpsc::Sender<(DuplexStream, BareJid)>,
+    /// Taken by the listener, which serves them.
+    waiting: Mutex<Option<mpsc::Receiver<(DuplexStream, BareJid)>>>,
+}
+
+/// Whether TLS begins with the first byte (XEP-0368) or is asked for (RFC 6120, 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    StartTls,
+    DirectTls,
+}
+
+impl Streams {
+    pub fn new(server: Server, tls: Tls) -> Self {
+        let limit = server.settings().limits.login_failures_per_ip;
+        let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
+        Self(Arc::new(Shared {
+            server,
+            tls,
+            failures: Throttle::login_failures(limit),
+            resumable: sm::Resumable::default(),
+            pipes,
+            waiting: Mutex::new(Some(waiting)),
+        }))
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.0.server
+    }
+
+    /// Failed logins by address; HTTP counts its own here too.
+    pub fn failures(&self) -> &Throttle {
+        &self.0.failures
+    }
+
+    /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
+    pub fn connect_local(&self, account: &BareJid) -> std::io::Result<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        self.0
+            .pipes
+            .try_send((ours, account.clone()))
+            .map_err(|_full_or_closed| std::io::ErrorKind::ConnectionRefused)?;
+        Ok(theirs)
+    }
+
+    /// The pipes that are to be served; once.
+    pub(super) fn pipes(&self) -> Option<mpsc::Receiver<(DuplexStream, BareJid)>> {
+        let mut waiting = self
+            .0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.take()
+    }
+
+    fn limits(&self) -> xml::Limits {
+        let settings = self.0.server.settings();
+        xml::Limits {
+            stanza_bytes: settings.limits.stanza_bytes,
+            preauth_bytes: settings.limits.preauth_bytes,
+            preauth_elements: usize::try_from(settings.limits.preauth_elements)
+                .unwrap_or(usize::MAX),
+            ..xml::Limits::default()
+        }
+    }
+
+    /// Serves a connection until its end.
+    pub async fn serve(&self, io: Box<dyn Pipe>, address: IpAddr, security: Security, stop: Stop) {
+        let origin = Origin {
+            address: Some(address),
+            via: "tcp".to_owned(),
+        };
+        match security {
+            Security::StartTls => {
+                let (input, output) = wire::bytes(io, self.limits());
+                let plain = self.0.server.settings().allow_plaintext && address.is_loopback();
+                let trusted = if plain { state::TRUSTED } else { 0 };
+                let negotiation = Negotiation::new(self.clone(), input, output, origin)
+                    .with(state::BYTES | trusted);
+                self.run(negotiation, stop).await;
+            }
+            Security::DirectTls => {
+                let accepted = tokio::time::timeout(
+                    negotiation::DEADLINE,
+                    self.accept(io, Security::DirectTls),
+                );
+                let Ok(Ok((io, bindings))) = accepted.await else {
+                    debug!("A TLS handshake failed");
+                    return;
+                };
+                let (input, output) = wire::bytes(io, self.limits());
+                let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
+                    .with(state::BYTES | state::ENCRYPTED | state::TRUSTED);
+                negotiation.bindings = bindings;
+                "tls".clone_into(&mut negotiation.origin.via);
+                self.run(negotiation, stop).await;
+            }
+        }
+    }
+
+    /// Serves a client in this process: it is who we say it is, whatever password it gives.
+    pub async fn serve_local(&self, io: DuplexStream, account: BareJid, stop: Stop) {
+        let (input, output) = wire::bytes(Box::new(io), self.limits());
+        let origin = Origin {
+            address: None,
+            via: "local".to_owned(),
+        };
+        let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
+            .with(state::ENCRYPTED | state::TRUSTED);
+        negotiation.local = Some(account);
+        self.run(negotiation, stop).await;
+    }
+
+    /// Serves a WebSocket (RFC 7395): each message is an element. `secure`: nobody on the network reads along.
+    pub async fn serve_websocket(
+        &self,
+        socket: Box<dyn Socket>,
+        address: IpAddr,
+        secure: bool,
+        stop: Stop,
+    ) {
+        let (input, output) = wire::messages(socket, self.limits());
+        let origin = Origin {
+            address: Some(address),
+            via: "websocket".to_owned(),
+        };
+        let bits = if secure {
+            state::ENCRYPTED | state::TRUSTED
+        } else {
+            0
+        };
+        let negotiation = Negotiation::new(self.clone(), input, output, origin).with(bits);
+        self.run(negotiation, stop).await;
+    }
+
+    async fn run(&self, negotiation: Negotiation, stop: Stop) {
+        let span = debug_span!("stream", via = %negotiation.origin.via, address = ?negotiation.origin.address);
+        async {
+            // Large, and over before a session begins: in a box of its own, which is given back.
+            match Box::pin(negotiation.run(&stop)).await {
+                Ok(bound) => session::run(self, *bound, &stop).await,
+                Err(ended) => {
+                    let (mut output, end) = *ended;
+                    finish(&mut output, end).await;
+                }
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// A TLS handshake, and what binds a login to it.
+    async fn accept(
+        &self,
+        io: Box<dyn Pipe>,
+        security: Security,
+    ) -> std::io::Result<(Box<dyn Pipe>, Vec<ChannelBinding>)> {
+        let config = match security {
+            Security::StartTls => &self.0.tls.starttls,
+            Security::DirectTls => &self.0.tls.direct_tls,
+        };
+        let stream = TlsAcceptor::from(Arc::clone(config)).accept(io).await?;
+        let (_, connection) = stream.get_ref();
+        if certificate::is_validation(connection) {
+            // An authority has looked; the handshake was the answer (RFC 8737, 3).
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
+        let exporter = certificate::tls_exporter(connection);
+        let binding = exporter.map(|data| ChannelBinding {
+            name: TLS_EXPORTER,
+            data,
+        });
+        Ok((Box::new(stream), binding.into_iter().collect()))
+    }
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Streams({})", self.0.server.domain())
+    }
+}
+
+/// How long a peer may take to read why it is sent away.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Says why, and closes (RFC 6120, 4.4 and 4.9.1).
+async fn finish(output: &mut Output, end: End) {
+    match end {
+        End::Lost => return,
+        End::Closed => {}
+        End::Error(error, detail) => {
+            debug!(condition = error.condition, "A stream is closed");
+            let mut element = error.to_element();
+            if let Some(detail) = detail {
+                element.append_child(detail);
+            }
+            output.element(&element);
+        }
+        End::Resumed => {
+            let error = StreamError::new("conflict").text("The session goes on elsewhere");
+            output.element(&error.to_element());
+        }
+    }
+    output.close();
+    let goodbye = async {
+        output.flush().await?;
+        output.shut_down().await
+    };
+    let done = tokio::time::timeout(GOODBYE, goodbye).await;
+    if !matches!(done, Ok(Ok(()))) {
+        debug!("The peer has not read the end");
+    }
+}

@@ -13,6 +13,7 @@ mod scanner;
 mod tests;
 mod writer;
 
+pub use escape::write_attribute;
 pub use reader::{Event, Header, Reader};
 pub use writer::{Framing, Opening, write, write_close, write_header};
 

@@ -18,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::server::certificate::chain::Error;
 
 const CONNECT: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// Certificate chains are a few kilobytes.
 const LARGEST: usize = 1024 * 1024;
 /// The longest wait that is believed.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use instant_acme::{Account, AccountCredentials, LetsEncrypt, NewAccount};
+use instant_acme::{Account, AccountCredentials, NewAccount};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::{info, warn};
@@ -31,16 +31,6 @@ pub struct Acme {
     pub ca_file: Option<PathBuf>,
     /// Which proofs the listeners of the server can give, the best first.
     pub challenges: Vec<Challenge>,
-}
-
-impl Default for Acme {
-    fn default() -> Self {
-        Self {
-            directory: LetsEncrypt::Production.url().to_owned(),
-            ca_file: None,
-            challenges: vec![Challenge::TlsAlpn, Challenge::Http],
-        }
-    }
 }
 
 /// Why there is no new certificate.

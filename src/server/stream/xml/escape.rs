@@ -115,7 +115,7 @@ pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Writes an attribute's value, to stand between apostrophes.
-pub(super) fn write_attribute(value: &str, out: &mut Vec<u8>) {
+pub fn write_attribute(value: &str, out: &mut Vec<u8>) {
     write(value, out, |byte| {
         suspicious(byte) || matches!(byte, b'&' | b'<' | b'>' | b'\'' | b'\t' | b'\n')
     });

@@ -1,0 +1,266 @@
+//! The embedded server of this process: its accounts and bots, its services, what it listens on, and the pipes through
+//! which the gateway's own accounts live in it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use jid::{BareJid, DomainPart, NodePart};
+use secrecy::SecretString;
+use tracing::info;
+
+use super::demo;
+use crate::config::{Config, XmppServer};
+use crate::gateway::accounts::Home as Pipes;
+use crate::http::web_chat::{Demo, WebChat};
+use crate::http::{EmbeddedServer, status, websocket};
+use crate::runtime::{Phase, Stop, Supervisor};
+use crate::server::accounts::Accounts;
+use crate::server::archive::rooms::RoomArchives;
+use crate::server::certificate::{self, Certificates};
+use crate::server::feature;
+use crate::server::listener::{self, Listener};
+use crate::server::muc::service::{Policy, Service};
+use crate::server::stream::{Streams, Tls};
+use crate::server::{Host, Server};
+use crate::storage::Storage;
+use crate::xmpp::secrets::{Secrets, generate_password};
+
+/// Length of passwords that nobody types.
+const GENERATED: usize = 24;
+
+/// The running server.
+#[derive(Clone)]
+pub(super) struct Home {
+    pub server: Server,
+    pub streams: Streams,
+    pub certificates: Certificates,
+    demo: Option<Demo>,
+    bot: Option<BareJid>,
+}
+
+/// What is bound and waits to be served.
+pub(super) struct Prepared {
+    pub home: Home,
+    listeners: Vec<Listener>,
+}
+
+/// Builds the server and binds its ports, so that what is in the way is an error before anything starts. `None`: the
+/// configuration asks for none. `is_demo`: without a moltis.toml.
+pub(super) async fn prepare(
+    config: &Config,
+    storage: &Storage,
+    is_demo: bool,
+) -> Result<Option<Prepared>> {
+    let settings = Arc::new(config.xmpp_server.clone());
+    if !settings.enabled {
+        return Ok(None);
+    }
+    let listeners = listener::bind(&settings)?;
+    let domain = DomainPart::new(&settings.domain).context("The domain is no domain")?;
+    let accounts = Accounts::open(storage.clone(), &domain)
+        .await
+        .context("Failed to read the accounts")?;
+    let bots = config
+        .channels
+        .xmpp
+        .values()
+        .filter(|account| account.local);
+    for bot in bots.clone() {
+        ensure(&accounts, &bot.jid, generated()?).await?;
+    }
+    let bot = bots
+        .clone()
+        .find(|bot| bot.enabled)
+        .map(|bot| bot.jid.clone());
+    let certificates = open_certificates(&settings, config).await?;
+    let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
+    server.set_hosts(hosts(&settings, storage).await?);
+    let tls = Tls {
+        starttls: certificates.starttls(),
+        direct_tls: certificates.direct_tls(),
+    };
+    let streams = Streams::new(server.clone(), tls);
+    let demo = if is_demo {
+        Some(person(config, &server, bot.as_ref()).await?)
+    } else {
+        None
+    };
+    let home = Home {
+        server,
+        streams,
+        certificates,
+        demo,
+        bot,
+    };
+    Ok(Some(Prepared { home, listeners }))
+}
+
+fn generated() -> Result<SecretString> {
+    generate_password(GENERATED).context("The system has no random numbers")
+}
+
+/// Makes an account that must be there.
+async fn ensure(accounts: &Accounts, jid: &BareJid, password: SecretString) -> Result<()> {
+    let name = jid.node().context("A bot has a name")?;
+    if accounts.exists(name) {
+        return Ok(());
+    }
+    accounts
+        .create(name, password)
+        .await
+        .with_context(|| format!("Failed to make the account {jid}"))?;
+    info!("Made the account {jid}");
+    Ok(())
+}
+
+async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Certificates> {
+    let settings = certificate::Settings::new(settings, &config.data_dir);
+    tokio::task::spawn_blocking(move || Certificates::open(settings))
+        .await
+        .context("Finding a certificate failed")?
+        .context("Failed to find a certificate")
+}
+
+async fn hosts(settings: &XmppServer, storage: &Storage) -> Result<Vec<(String, Arc<dyn Host>)>> {
+    let host = settings.muc_host.parse().context("muc_host is no domain")?;
+    let policy = Policy::new(host, &settings.domain);
+    let rooms = Service::open(
+        policy,
+        storage.clone(),
+        Arc::new(RoomArchives::new(storage.clone())),
+    )
+    .await
+    .context("Failed to read the rooms")?;
+    Ok(vec![(settings.muc_host.clone(), Arc::new(rooms))])
+}
+
+/// The demo's person, with a password that is kept and the bot in the roster.
+async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Result<Demo> {
+    let jid: BareJid = demo::PERSON
+        .parse()
+        .context("The demo's address is wrong")?;
+    let secrets = Secrets::in_directory(&config.data_dir);
+    let name = NodePart::new(jid.node().map_or("", |node| node.as_str()))
+        .context("The demo's address is wrong")?;
+    let saved = secrets
+        .get(&jid)
+        .context("Failed to read the demo's password")?;
+    let password = match saved {
+        Some(saved) => saved.password,
+        None => {
+            let password = generated()?;
+            secrets
+                .add(&jid, &password)
+                .context("Failed to keep the demo's password")?;
+            password
+        }
+    };
+    if server.accounts().exists(&name) {
+        let set = server
+            .accounts()
+            .set_password(&name, password.clone(), None)
+            .await;
+        set.context("Failed to set the demo's password")?;
+    } else {
+        ensure(server.accounts(), &jid, password.clone()).await?;
+    }
+    secrets
+        .confirm(&jid)
+        .context("Failed to keep the demo's password")?;
+    if let Some(bot) = bot {
+        let befriended = server
+            .befriend(&jid, "You", bot, &config.identity.name)
+            .await;
+        befriended.map_err(|error| anyhow::anyhow!("{:?}", error.condition))?;
+    }
+    Ok(Demo { jid, password })
+}
+
+impl Prepared {
+    /// Lets people in.
+    pub(super) fn serve(self, supervisor: &Supervisor) -> Home {
+        let Self { home, listeners } = self;
+        let streams = home.streams.clone();
+        supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
+            listener::serve(listeners, streams, stop)
+        });
+        let certificates = home.certificates.clone();
+        supervisor.spawn(Phase::Listeners, "server/certificate", |stop| {
+            certificates.maintain(stop)
+        });
+        let server = home.server.clone();
+        supervisor.spawn(Phase::Storage, "server/accounts", |stop| {
+            server.accounts().clone().keep(stop)
+        });
+        let server = home.server.clone();
+        supervisor.spawn(Phase::Listeners, "server/archive", |stop| {
+            feature::archive::maintain(server, stop)
+        });
+        home
+    }
+}
+
+impl Home {
+    /// How the gateway's accounts reach the server.
+    pub(super) fn pipes(&self) -> Pipes {
+        let streams = self.streams.clone();
+        Arc::new(move |jid: &BareJid| {
+            let (streams, jid) = (streams.clone(), jid.clone());
+            Arc::new(move || {
+                let (streams, jid) = (streams.clone(), jid.clone());
+                Box::pin(async move { streams.connect_local(&jid) })
+            })
+        })
+    }
+
+    /// What HTTP shows of the server.
+    pub(super) fn web(&self, config: &Config, stop: Stop) -> EmbeddedServer {
+        let streams = self.streams.clone();
+        EmbeddedServer {
+            web_chat: WebChat {
+                title: config.identity.name.clone(),
+                domain: self.server.domain().to_owned(),
+                rooms: Some(config.xmpp_server.muc_host.clone()),
+                bot: self.bot.clone(),
+                demo: self.demo.clone(),
+            },
+            websocket: websocket::Service {
+                serve: Arc::new(move |socket, peer| {
+                    let streams = streams.clone();
+                    let stop = stop.clone();
+                    Box::pin(async move {
+                        let (socket, address) = (Box::new(socket), peer.address.ip());
+                        streams
+                            .serve_websocket(socket, address, peer.secure, stop)
+                            .await;
+                    })
+                }),
+                limit: config.xmpp_server.limits.stanza_bytes,
+            },
+        }
+    }
+
+    /// What a reload changes without a restart.
+    pub(super) fn apply(&self, config: &Config) {
+        self.server
+            .set_settings(Arc::new(config.xmpp_server.clone()));
+    }
+
+    /// One line of the status page.
+    pub(super) fn service(&self) -> status::Service {
+        let settings = self.server.settings();
+        let port = match (settings.c2s_port, settings.c2s_tls_port) {
+            (0, 0) => String::new(),
+            (0, port) | (port, _) => format!(":{port}"),
+        };
+        status::Service {
+            name: "XMPP Server".to_owned(),
+            status: true,
+            details: format!(
+                "{}{port} ({} sessions)",
+                settings.domain,
+                self.server.sessions().len()
+            ),
+        }
+    }
+}

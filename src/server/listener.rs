@@ -1,0 +1,262 @@
+//! Where clients come in: a TCP port whose connections are served each by a task of its own.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jid::BareJid;
+use tokio::io::DuplexStream;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::stream::{Security, Streams};
+use crate::config::XmppServer;
+use crate::runtime::{Stop, contain};
+
+/// A port that is bound.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    security: Security,
+}
+
+/// How many connections wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// Binds every address and port of the settings. An address that this machine has not is passed over, as IPv6 where it
+/// is off; a port that is taken is an error that says what to do.
+pub fn bind(settings: &XmppServer) -> Result<Vec<Listener>> {
+    let ports = [
+        (settings.c2s_port, Security::StartTls, "c2s_port"),
+        (settings.c2s_tls_port, Security::DirectTls, "c2s_tls_port"),
+    ];
+    let mut listeners = Vec::new();
+    for (port, security, key) in ports {
+        if port == 0 {
+            continue;
+        }
+        let before = listeners.len();
+        for address in &settings.bind {
+            match open(SocketAddr::new(*address, port)) {
+                Ok(tcp) => listeners.push(Listener { tcp, security }),
+                Err(err) if is_missing(&err) => {
+                    warn!(
+                        "This machine has no address {address}; port {port} does not listen on it"
+                    );
+                }
+                Err(err) => {
+                    return Err(err).with_context(|| {
+                        format!("Failed to listen on {address} port {port}; set xmpp_server.{key} to a free port, or to 0 for none")
+                    });
+                }
+            }
+        }
+        anyhow::ensure!(
+            listeners.len() > before,
+            "This machine has none of the addresses in xmpp_server.bind; set bind = [\"127.0.0.1\"] or another of its own"
+        );
+    }
+    Ok(listeners)
+}
+
+fn is_missing(err: &std::io::Error) -> bool {
+    matches!(
+        err.kind(),
+        ErrorKind::AddrNotAvailable | ErrorKind::Unsupported
+    ) || err.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            // Beside 0.0.0.0 on the same port.
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves clients until the stop, and then until every stream has been told.
+pub async fn serve(listeners: Vec<Listener>, streams: Streams, stop: Stop) -> Result<()> {
+    let addresses = Addresses::default();
+    let mut tasks = JoinSet::new();
+    for Listener { tcp, security } in listeners {
+        tasks.spawn(listen(
+            tcp,
+            streams.clone(),
+            security,
+            addresses.clone(),
+            stop.clone(),
+        ));
+    }
+    if let Some(pipes) = streams.pipes() {
+        tasks.spawn(serve_pipes(pipes, streams.clone(), stop.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("A listener has failed")??;
+    }
+    Ok(())
+}
+
+/// The accounts of this process.
+async fn serve_pipes(
+    mut pipes: mpsc::Receiver<(DuplexStream, BareJid)>,
+    streams: Streams,
+    stop: Stop,
+) -> Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let pipe = tokio::select! {
+            pipe = pipes.recv() => pipe,
+            Some(_) = connections.join_next() => continue,
+            () = stop.cancelled() => None,
+        };
+        let Some((io, account)) = pipe else {
+            break;
+        };
+        let (streams, stop) = (streams.clone(), stop.clone());
+        connections.spawn(async move {
+            contain("A local stream", streams.serve_local(io, account, stop)).await;
+        });
+    }
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// How many connections an address has, over all listeners.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection that is counted until it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// Counts one more, unless there are as many as there may be.
+    pub fn admit(&self, address: IpAddr, most: usize) -> Option<Counted> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if most > 0 && *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            addresses: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self
+            .addresses
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// IPv4 that came in over IPv6 is IPv4.
+fn canonical(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) if six != Ipv6Addr::LOCALHOST => six.to_canonical(),
+        other => other.to_canonical(),
+    }
+}
+
+/// Serves what connects until the stop, and then until every stream has been told.
+async fn listen(
+    listener: TcpListener,
+    streams: Streams,
+    security: Security,
+    addresses: Addresses,
+    stop: Stop,
+) -> Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stop.cancelled() => break,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                // Somebody hung up, or there are no descriptors left for now.
+                if err.kind() != ErrorKind::ConnectionAborted {
+                    warn!("A connection cannot be accepted: {err}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                continue;
+            }
+        };
+        let address = canonical(peer.ip());
+        let most = streams.server().settings().limits.connections_per_ip;
+        let Some(counted) = addresses.admit(address, most) else {
+            debug!(%address, "An address has as many connections as it may have");
+            continue;
+        };
+        if let Err(err) = tcp.set_nodelay(true) {
+            debug!(%err, "Small packets may be delayed");
+        }
+        let (streams, stop) = (streams.clone(), stop.clone());
+        connections.spawn(async move {
+            let served = streams.serve(Box::new(tcp), address, security, stop);
+            contain("A client's stream", served).await;
+            drop(counted);
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_connections_at_once() {
+        let addresses = Addresses::default();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let first = addresses.admit(address, 2).unwrap();
+        let second = addresses.admit(address, 2);
+        assert!(second.is_some());
+        assert!(addresses.admit(address, 2).is_none());
+        assert!(addresses.admit("192.0.2.2".parse().unwrap(), 2).is_some());
+        drop(first);
+        let third = addresses.admit(address, 2);
+        assert!(third.is_some());
+        drop((second, third));
+        assert!(addresses.0.lock().unwrap().is_empty(), "nothing is left");
+        assert!(addresses.admit(address, 0).is_some(), "0: no limit");
+    }
+
+    #[test]
+    fn ipv4_over_ipv6_is_the_same_address() {
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.1".parse::<IpAddr>().unwrap());
+        let local: IpAddr = "::1".parse().unwrap();
+        assert_eq!(canonical(local), local);
+    }
+}

@@ -1,0 +1,102 @@
+//! The service on its host of the server: stanzas come in by the router, and go to sessions' mailboxes or back to it.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use futures::future::BoxFuture;
+use jid::{BareJid, FullJid, Jid};
+use minidom::Element;
+
+use super::{Outbound, Policy, Posted, Service};
+use crate::server::mail::Mail;
+use crate::server::muc::event::Incoming;
+use crate::server::muc::history::History;
+use crate::server::session::{MAILBOX, Session};
+use crate::server::stanza::Stanza;
+use crate::server::{Host, Server};
+
+/// A mailbox with less room than this makes speakers wait a little.
+const TIGHT: usize = MAILBOX / 4;
+
+/// The people of this server.
+#[derive(Clone, Debug)]
+pub struct People(pub Server);
+
+impl Outbound for People {
+    fn post(&self, to: &FullJid, mail: Mail) -> Posted {
+        if !self.0.is_local(to.domain().as_str()) {
+            return Posted::Elsewhere;
+        }
+        let account = self.0.account_in_memory(&to.to_bare());
+        let Some(session) = account.and_then(|account| account.session(to)) else {
+            return Posted::Gone;
+        };
+        if !session.try_send(mail) {
+            return Posted::Gone;
+        }
+        if session.room() < TIGHT {
+            Posted::Tight
+        } else {
+            Posted::Done
+        }
+    }
+
+    fn route(&self, stanza: Element) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let address = |name: &str| stanza.attr(name).and_then(|jid| Jid::new(jid).ok());
+            if let (Some(from), to) = (address("from"), address("to"))
+                && let Some(stanza) = Stanza::new(from, to, stanza)
+            {
+                self.0.route(stanza, None).await;
+            }
+        })
+    }
+}
+
+impl Service {
+    /// The rooms of a server, on the host that its settings name. To be among its hosts.
+    pub async fn of(server: &Server, history: Arc<dyn History>) -> anyhow::Result<Self> {
+        let settings = server.settings();
+        let host = BareJid::new(&settings.muc_host).context("Failed to read muc_host")?;
+        let policy = Policy::new(host, server.domain());
+        Self::open(policy, server.storage().clone(), history)
+            .await
+            .context("Failed to read the rooms")
+    }
+}
+
+impl Host for Service {
+    fn handle<'a>(
+        &'a self,
+        server: &'a Server,
+        sender: Option<&'a Arc<Session>>,
+        stanza: Stanza,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(to) = stanza.to().cloned() else {
+                return;
+            };
+            let refusable = refusable(&stanza);
+            let incoming = Incoming {
+                from: stanza.from().clone(),
+                to,
+                stanza: stanza.into_element(),
+            };
+            let written = self.receive(&People(server.clone()), incoming).await;
+            if let (Some(written), Some(sender)) = (written, sender) {
+                sender.wait_for(written, refusable);
+            }
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.policy.name
+    }
+}
+
+/// What an error needs to know of a message: everything but what it says.
+fn refusable(stanza: &Stanza) -> Option<Stanza> {
+    let mut empty = Element::bare(stanza.element().name(), stanza.element().ns());
+    *empty.attrs_mut() = stanza.element().attrs().clone();
+    Stanza::new(stanza.from().clone(), stanza.to().cloned(), empty)
+}

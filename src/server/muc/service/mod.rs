@@ -1,0 +1,377 @@
+//! The rooms of one host: found by name, loaded when somebody speaks to them, and made to do what they want done.
+//!
+//! A room is one lock. What goes to its occupants is put into their mailboxes under the lock, without waiting for anybody,
+//! so that all see one order; whatever may wait is routed after it.
+
+mod disco;
+mod floods;
+mod host;
+mod living;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::future::BoxFuture;
+use jid::{BareJid, FullJid};
+use minidom::Element;
+
+pub use self::host::People;
+
+use self::floods::Floods;
+use self::living::{Living, Outcome};
+use super::config::Config;
+use super::event::{Event, Incoming};
+use super::history::{Entry, History};
+use super::room::{Limits, Listing, Room, Stored};
+use crate::server::StanzaError;
+use crate::server::mail::Mail;
+use crate::storage::{Answer, KeyValue, Storage};
+use crate::xmpp::ns;
+
+/// By the room's JID.
+const ROOMS: KeyValue = KeyValue("rooms");
+
+/// Rooms without occupants leave the memory when there are more than so many.
+const MOST_LIVING: usize = 1_000;
+
+/// A room that its creator has not configured after this opens as it is, as with Prosody.
+const LOCKED: i64 = 300_000;
+
+/// How long somebody who speaks waits where a listener does not keep up.
+const BREATH: Duration = Duration::from_millis(25);
+
+/// Who may create rooms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creators {
+    Anyone,
+    /// Users of this domain.
+    Domain(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The service's own address.
+    pub host: BareJid,
+    /// As people see it.
+    pub name: String,
+    /// How a new room is.
+    pub config: Config,
+    pub limits: Limits,
+    pub creators: Creators,
+    /// Whether a new room waits for its configuration (XEP-0045, 10.1.1).
+    pub locks: bool,
+    /// So many rooms may exist that one person has created.
+    pub rooms_per_person: usize,
+    /// So many messages are sent to who enters, at most.
+    pub history: usize,
+}
+
+impl Policy {
+    /// What holds for a household or a team whose accounts are on `domain`.
+    pub fn new(host: BareJid, domain: &str) -> Self {
+        Self {
+            host,
+            name: "Chat rooms".into(),
+            config: Config::default(),
+            limits: Limits::default(),
+            creators: Creators::Domain(domain.to_owned()),
+            locks: true,
+            rooms_per_person: 100,
+            history: 50,
+        }
+    }
+}
+
+/// What became of a stanza for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    Done,
+    /// It is in the mailbox, which is nearly full.
+    Tight,
+    /// There is no such session, or it reads nothing.
+    Gone,
+    /// It is not a session of this server: to be routed.
+    Elsewhere,
+}
+
+/// How rooms reach people.
+pub trait Outbound: Send + Sync {
+    /// Puts a stanza into a session's mailbox. Waits for nobody.
+    fn post(&self, to: &FullJid, mail: Mail) -> Posted;
+    /// Sends a stanza to wherever it is addressed.
+    fn route(&self, stanza: Element) -> BoxFuture<'_, ()>;
+}
+
+type Cell = Arc<tokio::sync::Mutex<Living>>;
+
+pub struct Service {
+    policy: Policy,
+    storage: Storage,
+    history: Arc<dyn History>,
+    /// In memory, by local part.
+    living: Mutex<HashMap<String, Cell>>,
+    /// All that exist, by local part.
+    listings: Mutex<BTreeMap<String, Listing>>,
+    floods: Mutex<Floods>,
+}
+
+impl Service {
+    /// Learns which rooms are stored.
+    pub async fn open(
+        mut policy: Policy,
+        storage: Storage,
+        history: Arc<dyn History>,
+    ) -> crate::storage::Result<Self> {
+        policy.limits.archive = history.is_archive();
+        let mut listings = BTreeMap::new();
+        for owner in storage.owners(ROOMS).await? {
+            let Ok(address) = BareJid::new(&owner) else {
+                continue;
+            };
+            let key = Room::listing_key();
+            let state = storage.get(ROOMS, &owner, key).await?;
+            let stored = Stored::from_iter(state.map(|state| (key.to_owned(), state)));
+            if let (Some(node), Some(listing)) = (address.node(), Room::stored_listing(&stored))
+                && address.domain() == policy.host.domain()
+            {
+                listings.insert(node.as_str().to_owned(), listing);
+            }
+        }
+        Ok(Self {
+            policy,
+            storage,
+            history,
+            living: Mutex::default(),
+            listings: Mutex::new(listings),
+            floods: Mutex::default(),
+        })
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// How many rooms there are.
+    pub fn rooms(&self) -> usize {
+        lock(&self.listings).len()
+    }
+
+    /// Handles a stanza for the host. Answers what must be written before the sender may believe that it was heard.
+    pub async fn receive(&self, outbound: &dyn Outbound, incoming: Incoming) -> Option<Answer<()>> {
+        let Some(node) = incoming.to.node() else {
+            if let Some(answer) = self.answer(&incoming) {
+                outbound.route(answer).await;
+            }
+            return None;
+        };
+        let node = node.as_str().to_owned();
+        let outcome = match self.deliver(outbound, &node, &incoming).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                if let Some(answer) = incoming.error(&error) {
+                    outbound.route(answer).await;
+                }
+                return None;
+            }
+        };
+        self.finish(outbound, &incoming, outcome).await
+    }
+
+    async fn deliver(
+        &self,
+        outbound: &dyn Outbound,
+        node: &str,
+        incoming: &Incoming,
+    ) -> Result<Outcome, StanzaError> {
+        if enters(incoming) && !lock(&self.floods).admit(&incoming.from.to_bare(), now()) {
+            return Err(StanzaError::resource_constraint().text("Not so fast"));
+        }
+        loop {
+            let cell = match self.find(node).await? {
+                Some(cell) => cell,
+                None => self.create(node, incoming)?,
+            };
+            let mut living = cell.lock().await;
+            if living.closed {
+                // It ended between being found and being reached.
+                continue;
+            }
+            let event = Event::Stanza(incoming.clone());
+            return Ok(living.happen(self, outbound, now(), event).await);
+        }
+    }
+
+    /// The room in memory, or from the store; `None`: there is none.
+    async fn find(&self, node: &str) -> Result<Option<Cell>, StanzaError> {
+        let known = lock(&self.living).get(node).cloned();
+        if known.is_some() || !lock(&self.listings).contains_key(node) {
+            return Ok(known);
+        }
+        let Some(address) = self.address(node) else {
+            return Ok(None);
+        };
+        let stored = self.storage.list(ROOMS, address.as_str(), "").await?;
+        let stored = Stored::from_iter(stored);
+        let Some(room) = Room::load(address.clone(), self.policy.limits, &stored) else {
+            return Ok(None);
+        };
+        let past = self.history.newest(&address, self.policy.history).await?;
+        let cell = Living::cell(room, past, now());
+        // Somebody else may have been faster; then theirs is the room.
+        let mut living = lock(&self.living);
+        let cell = living.entry(node.to_owned()).or_insert(cell);
+        Ok(Some(Arc::clone(cell)))
+    }
+
+    /// A new room, for who enters one that does not exist (XEP-0045, 10.1).
+    fn create(&self, node: &str, incoming: &Incoming) -> Result<Cell, StanzaError> {
+        let address = self.address(node);
+        let (Some(address), true) = (address, enters(incoming)) else {
+            return Err(StanzaError::item_not_found());
+        };
+        let creator = incoming.from.to_bare();
+        self.may_create(&creator)?;
+        let mut secret = [0; 32];
+        if getrandom::fill(&mut secret).is_err() {
+            return Err(StanzaError::internal_server_error());
+        }
+        let policy = &self.policy;
+        let room = Room::create(
+            address,
+            creator,
+            policy.config.clone(),
+            policy.limits,
+            secret,
+            policy.locks,
+        );
+        let listing = room.listing();
+        let cell = Living::cell(room, Vec::new(), now());
+        let mut living = lock(&self.living);
+        let cell = living.entry(node.to_owned()).or_insert_with(|| {
+            lock(&self.listings).insert(node.to_owned(), listing);
+            cell
+        });
+        Ok(Arc::clone(cell))
+    }
+
+    fn may_create(&self, creator: &BareJid) -> Result<(), StanzaError> {
+        if let Creators::Domain(domain) = &self.policy.creators
+            && creator.domain().as_str() != domain
+        {
+            return Err(StanzaError::not_allowed().text("You may not create rooms here"));
+        }
+        let listings = lock(&self.listings);
+        let own = listings.values().filter(|one| one.creator == *creator);
+        if own.count() >= self.policy.rooms_per_person {
+            return Err(StanzaError::resource_constraint().text("You have created many rooms"));
+        }
+        Ok(())
+    }
+
+    fn address(&self, node: &str) -> Option<BareJid> {
+        BareJid::new(&format!("{node}@{}", self.policy.host)).ok()
+    }
+
+    /// What waits, now that nobody waits for the room.
+    async fn finish(
+        &self,
+        outbound: &dyn Outbound,
+        incoming: &Incoming,
+        outcome: Outcome,
+    ) -> Option<Answer<()>> {
+        let mut failed = outcome.failed;
+        for written in outcome.persisted {
+            if let Err(error) = written.await {
+                failed = Some(error.into());
+            }
+        }
+        for stanza in outcome.later {
+            outbound.route(stanza).await;
+        }
+        let reply = match failed {
+            Some(error) => incoming.error(&error),
+            None => outcome.reply,
+        };
+        if let Some(reply) = reply {
+            outbound.route(reply).await;
+        }
+        for (request, reveal) in outcome.queries {
+            self.query(outbound, request, reveal).await;
+        }
+        if outcome.tight {
+            tokio::time::sleep(BREATH).await;
+        }
+        outcome.said
+    }
+
+    async fn query(&self, outbound: &dyn Outbound, request: Incoming, reveal: bool) {
+        let room = request.to.to_bare();
+        let answers = self.history.query(&room, &request, reveal).await;
+        let answers = answers.unwrap_or_else(|error| Vec::from_iter(request.error(&error)));
+        for answer in answers {
+            outbound.route(answer).await;
+        }
+    }
+
+    /// Tells everybody in every room that the service stops (status 332).
+    pub async fn stop(&self, outbound: &dyn Outbound) {
+        let cells: Vec<Cell> = lock(&self.living).values().cloned().collect();
+        for cell in cells {
+            let mut living = cell.lock().await;
+            let outcome = living.happen(self, outbound, now(), Event::Shutdown).await;
+            for stanza in outcome.later {
+                outbound.route(stanza).await;
+            }
+        }
+    }
+
+    fn list(&self, node: &str, listing: Listing) {
+        lock(&self.listings).insert(node.to_owned(), listing);
+    }
+
+    /// Takes a room out of memory; `destroyed`: and out of the list.
+    fn forget(&self, node: &str, destroyed: bool) {
+        let mut living = lock(&self.living);
+        if destroyed {
+            lock(&self.listings).remove(node);
+        }
+        living.remove(node);
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Service({}, {} rooms)", self.policy.host, self.rooms())
+    }
+}
+
+/// Whether somebody wants to enter.
+fn enters(incoming: &Incoming) -> bool {
+    incoming.stanza.name() == "presence"
+        && incoming.kind().is_empty()
+        && incoming.nick().is_some()
+        && incoming.session().is_some()
+        && incoming.stanza.has_child("x", ns::MUC)
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What was said before, at most so much of it.
+fn limited(past: Vec<Entry>, limit: usize) -> std::collections::VecDeque<Entry> {
+    let skipped = past.len().saturating_sub(limit);
+    past.into_iter().skip(skipped).collect()
+}

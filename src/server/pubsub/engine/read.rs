@@ -1,0 +1,288 @@
+//! Items and nodes are looked at (XEP-0060, 5 and 6.5).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jid::{BareJid, Jid};
+use minidom::Element;
+
+use super::super::access::{self, Relation};
+use super::super::config::SendLast;
+use super::super::event::{Notification, Recipients, stamp};
+use super::super::form::{META_DATA, field, form};
+use super::super::node::Record;
+use super::super::page::Paging;
+use super::super::store::{self, StoredItem};
+use super::live::Held;
+use super::publish::{item_element, published};
+use super::{Actor, Engine, Outcome, common};
+use crate::server::StanzaError;
+use crate::xmpp::element::{element, set};
+use crate::xmpp::ns;
+
+impl Engine {
+    pub(super) async fn items(
+        &self,
+        service: &BareJid,
+        actor: &Actor,
+        node: &str,
+        ids: &[String],
+        max: Option<usize>,
+        paging: &Paging,
+    ) -> Result<Outcome, StanzaError> {
+        let mut held = self.existing(service, node).await?;
+        access::may_read(&held.record, &actor.relation, &actor.jid.to_bare())?;
+        let entries = self.entries(service, node, &mut held).await?;
+        let (mut outer, mut inner) = common("items", Some(node));
+        let chosen: Vec<&(u64, String)> = if ids.is_empty() {
+            let newest = entries.len().saturating_sub(max.unwrap_or(usize::MAX));
+            let entries = entries.get(newest..).unwrap_or_default();
+            let known: Vec<&str> = entries.iter().map(|(_, id)| id.as_str()).collect();
+            let page = paging.of(&known)?;
+            let chosen = entries.get(page.clone()).unwrap_or_default();
+            if paging.wanted {
+                outer.append_child(Paging::answer(&known, &page));
+            }
+            chosen.iter().collect()
+        } else {
+            entries.iter().filter(|(_, id)| ids.contains(id)).collect()
+        };
+        for item in self.fetch(service, node, &held, &chosen).await? {
+            inner.append_child(item_element(ns::PUBSUB, &item.id, item.element()));
+        }
+        // `<items/>` comes before the `<set/>` of its page.
+        let mut answer = Element::bare("pubsub", ns::PUBSUB);
+        answer.append_child(inner);
+        for set in outer.children() {
+            answer.append_child(set.clone());
+        }
+        Ok(Outcome::answer(answer))
+    }
+
+    /// The places and ids of the items that have not expired. The one of a node that keeps none has no place of its own.
+    async fn entries(
+        &self,
+        service: &BareJid,
+        node: &str,
+        held: &mut Held,
+    ) -> Result<Vec<(u64, String)>, StanzaError> {
+        if let Some(item) = &held.transient {
+            return Ok(vec![(0, item.id.clone())]);
+        }
+        let now = (self.0.clock)();
+        let record = Arc::clone(&held.record);
+        let index = held.index(&self.0.storage, service, node).await?;
+        Ok(index
+            .iter()
+            .filter(|entry| !entry.is_expired(&record.config, now))
+            .map(|entry| (entry.sequence, entry.id.clone()))
+            .collect())
+    }
+
+    /// The items themselves, in the order of publication.
+    async fn fetch(
+        &self,
+        service: &BareJid,
+        node: &str,
+        held: &Held,
+        chosen: &[&(u64, String)],
+    ) -> Result<Vec<StoredItem>, StanzaError> {
+        if let Some(item) = &held.transient {
+            return Ok(chosen.iter().map(|_| item.clone()).collect());
+        }
+        // A few are asked for one by one, many are read in one go.
+        if chosen.len() <= 4 {
+            let mut items = Vec::with_capacity(chosen.len());
+            for (sequence, _) in chosen {
+                items.extend(store::item(&self.0.storage, service, node, *sequence).await?);
+            }
+            return Ok(items);
+        }
+        let all = store::items(&self.0.storage, service, node).await?;
+        let mut all: BTreeMap<u64, StoredItem> = all.into_iter().collect();
+        Ok(chosen
+            .iter()
+            .filter_map(|(sequence, _)| all.remove(sequence))
+            .collect())
+    }
+
+    /// All items of a node, for who converts them; none where there is no node. Nobody's rights are asked.
+    pub async fn stored(
+        &self,
+        service: &BareJid,
+        node: &str,
+    ) -> Result<Vec<StoredItem>, StanzaError> {
+        let Some(mut held) = self.find(service, node).await? else {
+            return Ok(Vec::new());
+        };
+        let entries = self.entries(service, node, &mut held).await?;
+        let chosen: Vec<_> = entries.iter().collect();
+        self.fetch(service, node, &held, &chosen).await
+    }
+
+    /// A node's configuration, affiliations and subscriptions.
+    pub async fn record(
+        &self,
+        service: &BareJid,
+        node: &str,
+    ) -> Result<Option<Arc<Record>>, StanzaError> {
+        let held = self.find(service, node).await?;
+        Ok(held.map(|held| Arc::clone(&held.record)))
+    }
+
+    /// The last item of a node, whatever anybody may.
+    pub async fn newest(
+        &self,
+        service: &BareJid,
+        node: &str,
+    ) -> Result<Option<StoredItem>, StanzaError> {
+        match self.find(service, node).await? {
+            Some(mut held) => self.last(service, node, &mut held).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn last(
+        &self,
+        service: &BareJid,
+        node: &str,
+        held: &mut Held,
+    ) -> Result<Option<StoredItem>, StanzaError> {
+        let entries = self.entries(service, node, held).await?;
+        let last: Vec<_> = entries.last().into_iter().collect();
+        Ok(self.fetch(service, node, held, &last).await?.pop())
+    }
+
+    /// The event that tells one entity of the last item, which may be long ago.
+    pub(super) async fn last_event(
+        &self,
+        service: &BareJid,
+        node: &str,
+        held: &mut Held,
+        to: &Jid,
+    ) -> Result<Option<Notification>, StanzaError> {
+        if !held.record.config.deliver_notifications {
+            return Ok(None);
+        }
+        let item = self.last(service, node, held).await?;
+        Ok(item.map(|item| Notification {
+            recipients: Recipients::These(vec![to.clone()]),
+            delayed: Some(item.at),
+            ..published(node, Some(&item), held)
+        }))
+    }
+
+    /// What a resource that has just come is told (XEP-0163, 4.3.4): the last item of every node that it wants and may see.
+    pub async fn on_presence(
+        &self,
+        service: &BareJid,
+        to: &Jid,
+        relation: &Relation,
+        wants: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Notification>, StanzaError> {
+        let bare = to.to_bare();
+        let mut notifications = Vec::new();
+        for name in self.names(service).await? {
+            if !wants(&name) {
+                continue;
+            }
+            let Some(mut held) = self.find(service, &name).await? else {
+                continue;
+            };
+            let record = Arc::clone(&held.record);
+            let sends = SendLast::OnSubscriptionAndPresence;
+            if record.config.send_last_published_item != sends
+                || access::may_read(&record, relation, &bare).is_err()
+            {
+                continue;
+            }
+            notifications.extend(self.last_event(service, &name, &mut held, to).await?);
+        }
+        Ok(notifications)
+    }
+
+    /// The names of a service's nodes, in order.
+    pub async fn names(&self, service: &BareJid) -> Result<Vec<String>, StanzaError> {
+        let slot = self.service(service).await?;
+        Ok(match slot.get() {
+            Some(service) => service.nodes.read().await.keys().cloned().collect(),
+            None => Vec::new(),
+        })
+    }
+
+    /// The `<item/>`s of disco#items on the service: the nodes that the entity may see (XEP-0060, 5.2).
+    pub async fn disco_nodes(
+        &self,
+        service: &BareJid,
+        actor: &Actor,
+    ) -> Result<Vec<Element>, StanzaError> {
+        let bare = actor.jid.to_bare();
+        let mut items = Vec::new();
+        for (name, held) in self.every(service).await? {
+            if access::may_read(&held.record, &actor.relation, &bare).is_err() {
+                continue;
+            }
+            let attributes = [("jid", service.as_str()), ("node", &name)];
+            let mut item = element("item", ns::DISCO_ITEMS, &attributes);
+            if !held.record.config.title.is_empty() {
+                set(&mut item, "name", &held.record.config.title);
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    /// The `<item/>`s of disco#items on a node: its items (XEP-0060, 5.5).
+    pub async fn disco_items(
+        &self,
+        service: &BareJid,
+        actor: &Actor,
+        node: &str,
+    ) -> Result<Vec<Element>, StanzaError> {
+        let mut held = self.existing(service, node).await?;
+        access::may_read(&held.record, &actor.relation, &actor.jid.to_bare())?;
+        let entries = self.entries(service, node, &mut held).await?;
+        Ok(entries
+            .iter()
+            .map(|(_, id)| {
+                let attributes = [("jid", service.as_str()), ("name", id)];
+                element("item", ns::DISCO_ITEMS, &attributes)
+            })
+            .collect())
+    }
+
+    /// The identity, features and meta-data of disco#info on a node (XEP-0060, 5.3 and 5.4).
+    pub async fn disco_info(
+        &self,
+        service: &BareJid,
+        actor: &Actor,
+        node: &str,
+    ) -> Result<Vec<Element>, StanzaError> {
+        let held = self.existing(service, node).await?;
+        let record = &held.record;
+        access::may_read(record, &actor.relation, &actor.jid.to_bare())?;
+        let identity = [("category", "pubsub"), ("type", "leaf")];
+        let created = stamp(record.created).unwrap_or_default();
+        let config = &record.config;
+        let text = |var, value: &str| field(var, "text-single", &[value]);
+        let owners: Vec<&str> = record.owners().map(|jid| jid.as_str()).collect();
+        let meta_data = [
+            text("pubsub#type", &config.payload_type),
+            text("pubsub#title", &config.title),
+            text("pubsub#description", &config.description),
+            text("pubsub#access_model", config.access_model.name()),
+            text("pubsub#publish_model", config.publish_model.name()),
+            text("pubsub#creation_date", &created),
+            text(
+                "pubsub#num_subscribers",
+                &record.subscriptions.len().to_string(),
+            ),
+            field("pubsub#owner", "jid-multi", &owners),
+        ];
+        Ok(vec![
+            element("identity", ns::DISCO_INFO, &identity),
+            element("feature", ns::DISCO_INFO, &[("var", ns::PUBSUB)]),
+            form("result", META_DATA, meta_data),
+        ])
+    }
+}

@@ -1,0 +1,166 @@
+//! What others are told (XEP-0060, 7 and 8; XEP-0163, 4): an event as a value, and whom it reaches.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jid::{BareJid, Jid};
+use minidom::Element;
+use time::format_description::well_known::Rfc3339;
+
+use super::access::{Relation, may_read};
+use super::config::NotificationType;
+use super::node::{Record, SubscriptionState};
+use crate::xmpp::element::element;
+use crate::xmpp::ns;
+
+/// Whom an event is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recipients {
+    /// The node's subscribers and those who follow it by presence, as far as they may see it.
+    Node(Arc<Record>),
+    /// These, whatever they may see: it concerns themselves, or has been decided.
+    These(Vec<Jid>),
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notification {
+    pub node: String,
+    pub recipients: Recipients,
+    /// The message's payload, mostly an `<event/>`.
+    pub payload: Element,
+    pub kind: NotificationType,
+    /// Milliseconds since 1970, for an item that was published earlier (XEP-0060, 7.1.2.1).
+    pub delayed: Option<i64>,
+}
+
+/// Who is there to be told. A personal service knows contacts with their presence, a pubsub service nobody.
+pub trait Audience: Send + Sync {
+    /// What somebody is to the owner of the service.
+    fn relation<'a>(&'a self, service: &'a BareJid, jid: &'a BareJid) -> BoxFuture<'a, Relation>;
+
+    /// The resources that are there and have asked for the node's events without a subscription (`+notify`), the
+    /// owner's own among them.
+    fn followers<'a>(
+        &'a self,
+        service: &'a BareJid,
+        node: &'a str,
+    ) -> BoxFuture<'a, Vec<(Jid, Relation)>>;
+}
+
+/// Nobody but the subscribers: a pubsub service.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscribers;
+
+impl Audience for Subscribers {
+    fn relation<'a>(&'a self, _: &'a BareJid, _: &'a BareJid) -> BoxFuture<'a, Relation> {
+        Box::pin(async { Relation::default() })
+    }
+
+    fn followers<'a>(&'a self, _: &'a BareJid, _: &'a str) -> BoxFuture<'a, Vec<(Jid, Relation)>> {
+        Box::pin(async { Vec::new() })
+    }
+}
+
+impl Notification {
+    /// Whom the event reaches, each once.
+    pub async fn addressees(&self, service: &BareJid, audience: &dyn Audience) -> Vec<Jid> {
+        let record = match &self.recipients {
+            Recipients::These(jids) => return jids.clone(),
+            Recipients::Node(record) => record,
+        };
+        let mut reached: Vec<Jid> = audience
+            .followers(service, &self.node)
+            .await
+            .into_iter()
+            .filter(|(jid, relation)| may_read(record, relation, &jid.to_bare()).is_ok())
+            .map(|(jid, _)| jid)
+            .collect();
+        let followers = reached.len();
+        for (subscriber, subscription) in &record.subscriptions {
+            if subscription.state != SubscriptionState::Subscribed || !subscription.deliver {
+                continue;
+            }
+            // Resources that are known to be there get it instead of their bare JID (XEP-0163, 4.3.2).
+            let is_reached = reached.iter().take(followers).any(|jid| {
+                jid == subscriber || (subscriber.is_bare() && jid.to_bare() == subscriber.to_bare())
+            });
+            if is_reached {
+                continue;
+            }
+            let bare = subscriber.to_bare();
+            let relation = audience.relation(service, &bare).await;
+            if may_read(record, &relation, &bare).is_ok() {
+                reached.push(subscriber.clone());
+            }
+        }
+        reached
+    }
+
+    /// The messages, ready to be routed.
+    pub async fn messages(&self, service: &BareJid, audience: &dyn Audience) -> Vec<Element> {
+        let addressees = self.addressees(service, audience).await;
+        addressees
+            .iter()
+            .map(|to| self.message(service, to))
+            .collect()
+    }
+
+    fn message(&self, service: &BareJid, to: &Jid) -> Element {
+        let mut message = element(
+            "message",
+            ns::JABBER_CLIENT,
+            &[
+                ("from", service.as_str()),
+                ("to", to.as_str()),
+                ("id", &random_id()),
+                ("type", self.kind.name()),
+            ],
+        );
+        message.append_child(self.payload.clone());
+        if let Some(stamp) = self.delayed.and_then(stamp) {
+            message.append_child(element(
+                "delay",
+                ns::DELAY,
+                &[("from", service.as_str()), ("stamp", &stamp)],
+            ));
+        }
+        message
+    }
+}
+
+/// An id that nobody guesses, for messages, items, subscriptions and nodes.
+pub fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// A time as XEP-0082 writes it, to the second.
+pub fn stamp(milliseconds: i64) -> Option<String> {
+    time::OffsetDateTime::from_unix_timestamp(milliseconds.div_euclid(1_000))
+        .ok()?
+        .format(&Rfc3339)
+        .ok()
+}
+
+/// `<event/>` around what happened.
+pub(super) fn event(inner: Element) -> Element {
+    let mut event = Element::bare("event", ns::PUBSUB_EVENT);
+    event.append_child(inner);
+    event
+}
+
+pub(super) fn of_node(name: &str, node: &str) -> Element {
+    element(name, ns::PUBSUB_EVENT, &[("node", node)])
+}
+
+/// Items that were removed.
+pub(super) fn retracted(node: &str, ids: &[String]) -> Element {
+    let mut items = of_node("items", node);
+    for id in ids {
+        items.append_child(element("retract", ns::PUBSUB_EVENT, &[("id", id)]));
+    }
+    event(items)
+}
+
+#[cfg(test)]
+mod tests;
