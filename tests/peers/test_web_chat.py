@@ -70,7 +70,7 @@ async def test_a_person_is_signed_in_chats_and_finds_the_history_again(demo, bro
         writing, "1. **Federation**: anyone can run a server, and all of them talk to each other.\n"
         "2. **Extensions**: a new feature is a document, not a new network.\n"
         "3. **Choice**: many clients, many servers, one address.\n\n"
-        "Shall I set up an account for a friend?\n"))
+        "This server is your own, and I live in it.\n"))
     browser = await browsers()
     await browser.open(demo.url)
     await say(browser, "Why would I use XMPP? Three points, please.")
@@ -80,19 +80,19 @@ async def test_a_person_is_signed_in_chats_and_finds_the_history_again(demo, bro
     await browser.sees("Three things make it last")
     await picture(browser, "web-chat-typing.png")
     writing.release()
-    await browser.sees("Shall I set up an account")
+    await browser.sees("I live in it")
     assert await messages_with(browser, "an open standard") == 1, "the answer was corrected in place"
-    demo.model.then(Answer("That would be `/help`. I am here in rooms as well: mention my name and I answer.\n"))
+    demo.model.then(Answer("`/help` lists my commands. In a room, mention my name and I answer there.\n"))
     await say(browser, "What else can you do?")
     await browser.sees("mention my name")
     await picture(browser, "web-chat.png")
 
     await browser.reload()
-    await browser.sees("Shall I set up an account")
+    await browser.sees("I live in it")
     # A browser that has never been here has nothing but the archive.
     other = await browsers()
     await other.open(demo.url)
-    await other.sees("Shall I set up an account")
+    await other.sees("I live in it")
     await other.sees("mention my name")
     assert await messages_with(other, "an open standard") == 1
 
