@@ -158,7 +158,7 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
     if server.accounts().exists(&name) {
         let set = server
             .accounts()
-            .set_password(&name, password.clone())
+            .set_password(&name, password.clone(), None)
             .await;
         set.context("Failed to set the demo's password")?;
     } else {

@@ -2,14 +2,25 @@
 //! only list.
 
 pub mod archive;
+mod avatar;
 pub mod blocking;
+mod bookmarks;
 mod caps;
 pub mod carbons;
+mod commands;
+mod contact;
 mod disco;
+mod displayed;
+mod last;
 pub mod offline;
 mod pep;
 mod ping;
+mod private;
+pub mod register;
 mod stanza_id;
+mod time;
+mod vcard;
+mod version;
 
 use anyhow::{Context, Result};
 
@@ -30,6 +41,17 @@ const FEATURES: &[(&str, Register)] = &[
     ("offline", offline::register),
     ("carbons", carbons::register),
     ("pep", pep::register),
+    ("register", register::register),
+    ("commands", commands::register),
+    ("private", private::register),
+    ("bookmarks", bookmarks::register),
+    ("vcard", vcard::register),
+    ("avatar", avatar::register),
+    ("displayed", displayed::register),
+    ("version", version::register),
+    ("time", time::register),
+    ("last", last::register),
+    ("contact", contact::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
