@@ -35,7 +35,7 @@ use home::Home;
 use reload::Reloader;
 
 /// The database's file in the data directory.
-const DATABASE: &str = "moltis.db";
+pub const DATABASE: &str = "moltis.db";
 
 /// How long the store may take to close.
 const CLOSING: Duration = Duration::from_millis(400);
@@ -174,7 +174,7 @@ impl App {
 }
 
 /// The data directory, for nobody else.
-fn prepare(data_dir: &Path) -> Result<()> {
+pub fn prepare(data_dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -254,8 +254,9 @@ fn serve(
         Box::pin(async move { reloader.reload().await })
     });
     let control_look = Arc::clone(look);
+    let orders = home.as_ref().map(|home| home.server.clone());
     supervisor.spawn(Phase::Listeners, "control", |stop| {
-        control.serve(control_look, reload, stop)
+        control.serve(control_look, reload, orders, stop)
     });
     let Some(listener) = listener else {
         return Ok(());

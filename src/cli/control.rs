@@ -9,24 +9,39 @@ use serde_json::Value;
 /// The socket's name in the data directory.
 const SOCKET: &str = "moltis.sock";
 
-#[cfg(unix)]
 pub(super) async fn ask(data_dir: &Path, command: &str) -> Result<Value> {
+    match ask_if_running(data_dir, command).await? {
+        Some(answer) => Ok(answer),
+        None => bail!(
+            "No moltis is running with {}; start it with `moltis run`",
+            data_dir.display()
+        ),
+    }
+}
+
+/// As [`ask`]; `None` where no process runs.
+#[cfg(unix)]
+pub(super) async fn ask_if_running(data_dir: &Path, command: &str) -> Result<Option<Value>> {
     use std::io::ErrorKind;
 
-    use anyhow::anyhow;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let socket = data_dir.join(SOCKET);
-    let mut stream = tokio::net::UnixStream::connect(&socket)
-        .await
-        .map_err(|err| match err.kind() {
-            // What the system calls it would only confuse: nobody listens.
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
-                "No moltis is running with {}; start it with `moltis run`",
-                data_dir.display()
-            ),
-            _ => anyhow!(err).context(format!("Failed to reach {}", socket.display())),
-        })?;
+    let mut stream = match tokio::net::UnixStream::connect(&socket).await {
+        Ok(stream) => stream,
+        // Nobody listens.
+        Err(err)
+            if matches!(
+                err.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(err) => {
+            return Err(err).with_context(|| format!("Failed to reach {}", socket.display()));
+        }
+    };
     let answer = async {
         stream.write_all(format!("{command}\n").as_bytes()).await?;
         let mut answer = String::new();
@@ -45,10 +60,10 @@ pub(super) async fn ask(data_dir: &Path, command: &str) -> Result<Value> {
     if let Some(error) = answer.get("error").and_then(Value::as_str) {
         bail!("{error}");
     }
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 #[cfg(not(unix))]
-pub(super) async fn ask(_: &Path, _: &str) -> Result<Value> {
+pub(super) async fn ask_if_running(_: &Path, _: &str) -> Result<Option<Value>> {
     bail!("{SOCKET} needs a Unix system; look at the status page instead")
 }

@@ -1,6 +1,7 @@
 //! One file per subcommand; the only code that prints. A command returns what it has to say or an error, which is one
 //! sentence with a remedy; exit codes are 0, 1 for a failure and 2 for wrong usage.
 
+mod accounts;
 mod chat;
 mod check;
 mod completions;
@@ -86,6 +87,10 @@ enum Command {
     Config(config::Arguments),
     Init(init::Arguments),
     Register(register::Arguments),
+    Adduser(accounts::Add),
+    Deluser(accounts::Delete),
+    Passwd(accounts::Password),
+    Users(accounts::List),
     Reload(reload::Arguments),
     Status(status::Arguments),
     Completions(completions::Arguments),
@@ -129,6 +134,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Config(arguments) => config::run(globals, &arguments),
         Command::Init(arguments) => init::run(globals, arguments),
         Command::Register(arguments) => block_on(register::run(globals, &arguments))?,
+        Command::Adduser(arguments) => block_on(accounts::add(globals, arguments))?,
+        Command::Deluser(arguments) => block_on(accounts::delete(globals, arguments))?,
+        Command::Passwd(arguments) => block_on(accounts::password(globals, arguments))?,
+        Command::Users(arguments) => block_on(accounts::list(globals, &arguments))?,
         Command::Reload(arguments) => block_on(reload::run(globals, &arguments))?,
         Command::Status(arguments) => block_on(status::run(globals, &arguments))?,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),

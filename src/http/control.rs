@@ -1,5 +1,6 @@
 //! `data_dir/moltis.sock`, mode 0600: one line with a command comes in, one JSON document goes out. It is how
-//! `moltis reload` and `moltis status` reach the running process.
+//! `moltis reload`, `moltis status` and the commands for accounts reach the running process. A command is a word, or an
+//! [`Order`] as JSON.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -18,6 +19,8 @@ use tracing::{debug, warn};
 use super::Look;
 use crate::config::reload::Reloaded;
 use crate::runtime::Stop;
+use crate::server::Server;
+use crate::server::order::Order;
 
 /// Reads the configuration again: what was applied, or why not.
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Reloaded, String>> + Send + Sync>;
@@ -25,8 +28,11 @@ pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Reloaded, String>> +
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "moltis.sock";
 
-/// A command is a word; more is a mistake.
-const MAX_LINE: u64 = 1024;
+/// An order has a JID and a password at most; more is a mistake.
+const MAX_LINE: u64 = 16_384;
+
+/// The embedded server, where there is one.
+pub type Orders = Option<Server>;
 
 /// The socket of this process; the file goes when it is dropped.
 #[derive(Debug)]
@@ -38,7 +44,9 @@ pub struct Control {
 }
 
 /// Two that start at once would each find the other's socket dead: the lock lets one of them go on.
-fn lock(data_dir: &Path) -> Result<File> {
+///
+/// Whoever holds it may work on the store while nobody else does.
+pub fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("moltis.lock");
     let file = File::options()
         .create(true)
@@ -87,7 +95,7 @@ impl Control {
     }
 
     /// Serves until `stop`.
-    pub async fn serve(self, look: Look, reload: Reload, stop: Stop) -> Result<()> {
+    pub async fn serve(self, look: Look, reload: Reload, orders: Orders, stop: Stop) -> Result<()> {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -102,9 +110,9 @@ impl Control {
                             continue;
                         }
                     };
-                    let (look, reload) = (Arc::clone(&look), Arc::clone(&reload));
+                    let (look, reload, orders) = (Arc::clone(&look), Arc::clone(&reload), orders.clone());
                     connections.spawn(async move {
-                        let answered = tokio::time::timeout(Duration::from_secs(15), answer(stream, &look, &reload));
+                        let answered = tokio::time::timeout(Duration::from_secs(15), answer(stream, &look, &reload, orders.as_ref()));
                         match answered.await {
                             Ok(Ok(())) => {}
                             Ok(Err(err)) => debug!("A control connection broke off: {err}"),
@@ -124,7 +132,12 @@ impl Drop for Control {
     }
 }
 
-async fn answer(stream: UnixStream, look: &Look, reload: &Reload) -> std::io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    look: &Look,
+    reload: &Reload,
+    orders: Option<&Server>,
+) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(MAX_LINE))
@@ -136,6 +149,7 @@ async fn answer(stream: UnixStream, look: &Look, reload: &Reload) -> std::io::Re
             Ok(reloaded) => serde_json::to_value(reloaded).unwrap_or(Value::Null),
             Err(err) => json!({ "error": err }),
         },
+        order if order.starts_with('{') => carry_out(order, orders).await,
         other => {
             let name: String = other.chars().take(40).collect();
             json!({ "error": format!("This moltis does not know the command {name:?}") })
@@ -143,6 +157,17 @@ async fn answer(stream: UnixStream, look: &Look, reload: &Reload) -> std::io::Re
     };
     write.write_all(document.to_string().as_bytes()).await?;
     write.shutdown().await
+}
+
+async fn carry_out(order: &str, server: Option<&Server>) -> Value {
+    let Ok(order) = serde_json::from_str::<Order>(order) else {
+        return json!({ "error": "This moltis does not know that order; it is of another version" });
+    };
+    let Some(server) = server else {
+        return json!({ "error": "The running moltis has no embedded server; set xmpp_server.enabled and restart it" });
+    };
+    let done = server.carry_out(order).await;
+    done.unwrap_or_else(|err| json!({ "error": err }))
 }
 
 #[cfg(test)]

@@ -114,6 +114,26 @@ impl From<crate::storage::Error> for StanzaError {
     }
 }
 
+/// What was wrong with a request about an account.
+impl From<super::accounts::Error> for StanzaError {
+    fn from(error: super::accounts::Error) -> Self {
+        use super::accounts::Error;
+
+        let text = error.to_string();
+        match error {
+            Error::Exists(_) => Self::conflict().text("That name is taken"),
+            Error::Deleted(_) => Self::conflict().text("That name is not given again"),
+            Error::Unknown(_) => Self::item_not_found().text(text),
+            Error::Name(_) | Error::Password(_) => Self::not_acceptable().text(text),
+            Error::Storage(error) => error.into(),
+            Error::System(text) => {
+                tracing::error!("An account could not be changed: {text}");
+                Self::internal_server_error()
+            }
+        }
+    }
+}
+
 /// Why a stream ends (RFC 6120, 4.9.3). The name of the condition, and a text for a person where one helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamError {

@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod accounts;
+pub mod archive;
 pub mod certificate;
 mod error;
 pub mod extensions;
@@ -17,9 +18,11 @@ pub mod listener;
 pub mod mail;
 mod message;
 pub mod muc;
+pub mod order;
 pub mod passage;
 mod presence;
 pub mod pubsub;
+mod removal;
 pub mod roster;
 pub mod router;
 pub mod sasl;
@@ -43,12 +46,12 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use self::account::Account;
-use self::accounts::Accounts;
+use self::accounts::{Accounts, Change};
 use self::mail::Mail;
 use self::router::{Happening, Router};
 use self::session::{Origin, Session};
 use self::stanza::{Kind, Stanza, presence};
-use crate::storage::Storage;
+use crate::storage::{Batch, Storage};
 
 pub use error::{Condition, ErrorType, StanzaError, StreamError};
 
@@ -116,6 +119,7 @@ impl Server {
         feature::register(&mut router, &server)?;
         router.seal();
         server.0.router.set(router).ok(); // It is set once, here.
+        server.watch_accounts();
         Ok(server)
     }
 
@@ -229,6 +233,46 @@ impl Server {
             .flat_map(|account| account.sessions().to_vec())
         {
             session.end(reason.clone());
+        }
+    }
+
+    /// What a change of an account means for its sessions.
+    fn watch_accounts(&self) {
+        // The accounts outlive nobody: a handle in their keeping would keep the server for ever.
+        let inner = Arc::downgrade(&self.0);
+        self.0.accounts.observe(Arc::new(move |jid, change| {
+            let server = inner.upgrade().map(Self);
+            Box::pin(async move {
+                if let Some(server) = server {
+                    server.account_changed(&jid, &change).await;
+                }
+            })
+        }));
+        self.0.accounts.on_delete(Arc::new(|name| {
+            Batch::new()
+                .delete_owner(roster::ROSTER, name)
+                .delete_owner(roster::ROSTER_VERSION, name)
+        }));
+    }
+
+    async fn account_changed(&self, jid: &BareJid, change: &Change) {
+        // RFC 6120, 4.9.3.12: what the login was worth has gone.
+        let refused = |text| StreamError::new("not-authorized").text(text);
+        match change {
+            Change::Created | Change::Enabled => {}
+            Change::Deleted => self.evict(jid, &refused("The account was deleted")).await,
+            Change::Disabled => self.evict(jid, &refused("The account was disabled")).await,
+            Change::Password { by } => {
+                let account = self.account_in_memory(jid);
+                for session in account
+                    .iter()
+                    .flat_map(|account| account.sessions().to_vec())
+                {
+                    if Some(session.jid()) != by.as_ref() {
+                        session.end(StreamError::new("reset").text("The password was changed"));
+                    }
+                }
+            }
         }
     }
 

@@ -1,13 +1,13 @@
 //! A server without sockets, for tests: clients that are bound and read their mailbox.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use jid::BareJid;
 use minidom::Element;
 use tokio::sync::mpsc;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Credentials};
 use super::mail::Mail;
 use super::session::{Origin, Session};
 use super::{Server, Settings};
@@ -15,6 +15,10 @@ use crate::storage::Storage;
 
 /// Of every account.
 pub(crate) const PASSWORD: &str = "pencil";
+
+/// Computed once: it takes a while.
+static CREDENTIALS: LazyLock<Credentials> =
+    LazyLock::new(|| Credentials::new(&PASSWORD.into()).unwrap());
 
 /// A server for example.org with these accounts.
 pub(crate) async fn server(names: &[&str]) -> Server {
@@ -27,7 +31,7 @@ pub(crate) async fn with(settings: Settings, names: &[&str]) -> Server {
     let accounts = Accounts::open(storage.clone(), &domain).await.unwrap();
     for name in names {
         let name = jid::NodePart::new(name).unwrap().into_owned();
-        accounts.create(&name, PASSWORD.into()).await.unwrap();
+        accounts.add(&name, CREDENTIALS.clone()).await.unwrap();
     }
     Server::new(Arc::new(settings), storage, accounts).unwrap()
 }

@@ -13,7 +13,7 @@ use xmpp_parsers::ns;
 use xmpp_parsers::sasl_cb::Type;
 use xmpp_parsers::stream_features::StreamFeatures;
 
-use super::client::{Mechanism, Settings};
+use super::client::{Mechanism, Settings, Transport};
 use super::connector::{self, Negotiation, Pipe, Secured, within};
 use super::guard::{Guard, Notes};
 use super::scram::{Binding, Fault, First, Hash, Proof};
@@ -64,7 +64,8 @@ impl Mechanism {
 pub(super) struct Session {
     pub(super) stream: XmlStream<Guard<Box<dyn Pipe>>, FallibleStreamElement>,
     pub(super) features: StreamFeatures,
-    pub(super) mechanism: Mechanism,
+    /// `None`: the server, in this process, knew who we are.
+    pub(super) mechanism: Option<Mechanism>,
     pub(super) notes: Notes,
 }
 
@@ -119,13 +120,21 @@ pub(super) async fn login(secured: Secured, settings: &Settings) -> Result<Sessi
             .as_ref()
             .is_some_and(|listed| listed.types.contains(&Type::TlsExporter));
     let offered = &features.sasl_mechanisms;
-    let mechanism = choose(offered, can_bind, settings.minimum_mechanism)?;
+    let known = matches!(settings.transport, Transport::Local(_)) && offered.contains(EXTERNAL);
+    let mechanism = if known {
+        None
+    } else {
+        Some(choose(offered, can_bind, settings.minimum_mechanism)?)
+    };
     let binding = match secured.binding {
-        Some(data) if mechanism.binds() => Binding::TlsExporter(data),
+        Some(data) if mechanism.is_some_and(Mechanism::binds) => Binding::TlsExporter(data),
         Some(_) if !offered.iter().any(|name| name.ends_with("-PLUS")) => Binding::NotOffered,
         Some(_) | None => Binding::Unsupported,
     };
     within("The login", async {
+        let Some(mechanism) = mechanism else {
+            return external(&mut stream, settings).await;
+        };
         match mechanism.hash() {
             Some(hash) => {
                 scram(
@@ -167,6 +176,26 @@ fn auth(mechanism: Mechanism, message: &str) -> Element {
         .attr(attribute::MECHANISM.to_owned(), mechanism.name())
         .append(STANDARD.encode(message))
         .build()
+}
+
+/// The mechanism by which a server in this process takes its own for what they are.
+const EXTERNAL: &str = "EXTERNAL";
+
+/// RFC 4422, A: who we are was settled when the pipe was opened.
+async fn external<Io: Pipe>(
+    stream: &mut Negotiation<Io>,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let auth = Element::builder("auth", ns::SASL)
+        .attr(attribute::MECHANISM.to_owned(), EXTERNAL)
+        .append("=")
+        .build();
+    stream.send(&auth).await?;
+    let answer = connector::next(stream).await?;
+    if answer.is("success", ns::SASL) {
+        return Ok(());
+    }
+    Err(refusal(&answer, settings))
 }
 
 /// RFC 4616.

@@ -6,14 +6,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-struct Outcome {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Runs the binary in a directory, with no environment but `environment`, and `input` on standard input.
-fn moltis(
+pub(crate) fn moltis(
     directory: &Path,
     arguments: &[&str],
     environment: &[(&str, &str)],
@@ -63,6 +63,10 @@ const COMMANDS: &[&[&str]] = &[
     &["config", "show"],
     &["init"],
     &["register"],
+    &["adduser"],
+    &["deluser"],
+    &["passwd"],
+    &["users"],
     &["reload"],
     &["status"],
     &["completions"],
@@ -91,6 +95,11 @@ fn wrong_usage_exits_with_two() {
         &["--set", "novalue", "check"],
         &["register"],
         &["register", "not a jid"],
+        &["adduser"],
+        &["adduser", "not a jid"],
+        &["deluser"],
+        &["passwd"],
+        &["users", "all"],
         &["completions", "tcl"],
         &["init"],
     ] {

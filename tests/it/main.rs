@@ -1,5 +1,6 @@
 //! The tests that see moltis from outside: one binary, one file per area.
 #![cfg(test)]
+mod accounts;
 mod cli;
 mod commands;
 mod config;

@@ -2,26 +2,40 @@
 
 use std::sync::Arc;
 
-use jid::NodeRef;
+use jid::{FullJid, NodeRef};
 use secrecy::SecretString;
 use tracing::info;
 
-use super::credentials::Record;
+use super::credentials::{Credentials, Record};
 use super::{
-    ACCOUNTS, Account, Accounts, Change, Error, LAST_LOGINS, LONGEST_NAME, lock, now, write_lock,
+    ACCOUNTS, Account, Accounts, Change, Error, LAST_LOGINS, LONGEST_NAME, lock, now, random,
+    write_lock,
 };
 use crate::storage::{self, Batch};
 
 impl Accounts {
     /// Makes an account.
     pub async fn create(&self, name: &NodeRef, password: SecretString) -> Result<(), Error> {
-        if name.len() > LONGEST_NAME {
-            return Err(Error::Name(name.as_str().chars().take(40).collect()));
-        }
         if self.exists(name) {
             return Err(Error::Exists(self.jid(name)));
         }
         let credentials = self.derive(password).await?;
+        self.add(name, credentials).await
+    }
+
+    /// Makes an account that nobody can log in to from outside: a bot of this process, or one that gets its password
+    /// later.
+    pub async fn create_without_password(&self, name: &NodeRef) -> Result<(), Error> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(random)?;
+        self.add(name, Credentials::decoy(&secret, name)).await
+    }
+
+    /// Makes an account of which the keys are known: from another server, for instance.
+    pub async fn add(&self, name: &NodeRef, credentials: Credentials) -> Result<(), Error> {
+        if name.len() > LONGEST_NAME {
+            return Err(Error::Name(name.as_str().chars().take(40).collect()));
+        }
         let created = now();
         let record = Record::new(created, None, &credentials).to_bytes();
         let batch = Batch::new().put_new(ACCOUNTS, &self.0.domain, name, record);
@@ -40,12 +54,18 @@ impl Accounts {
             last_login: Arc::default(),
         };
         write_lock(&self.0.known).insert(name.to_owned(), account);
-        self.tell(name, &Change::Created);
+        self.tell(name, Change::Created).await;
         Ok(())
     }
 
     /// Changes the password; the tokens of all devices end with the old one.
-    pub async fn set_password(&self, name: &NodeRef, password: SecretString) -> Result<(), Error> {
+    /// `by`: the session that asked for it.
+    pub async fn set_password(
+        &self,
+        name: &NodeRef,
+        password: SecretString,
+        by: Option<FullJid>,
+    ) -> Result<(), Error> {
         if !self.exists(name) {
             return Err(Error::Unknown(self.jid(name)));
         }
@@ -54,7 +74,7 @@ impl Accounts {
         let batch = self.without_tokens(name);
         self.change(name, batch, move |account| account.credentials = new)
             .await?;
-        self.tell(name, &Change::Password);
+        self.tell(name, Change::Password { by }).await;
         Ok(())
     }
 
@@ -64,14 +84,14 @@ impl Accounts {
         let batch = self.without_tokens(name);
         self.change(name, batch, |account| account.disabled = Some(at))
             .await?;
-        self.tell(name, &Change::Disabled);
+        self.tell(name, Change::Disabled).await;
         Ok(())
     }
 
     pub async fn enable(&self, name: &NodeRef) -> Result<(), Error> {
         self.change(name, Batch::new(), |account| account.disabled = None)
             .await?;
-        self.tell(name, &Change::Enabled);
+        self.tell(name, Change::Enabled).await;
         Ok(())
     }
 
@@ -90,12 +110,12 @@ impl Accounts {
         let forget = lock(&self.0.forget).clone();
         let batch = forget
             .iter()
-            .fold(batch, |batch, forget| batch.and(forget(&jid)));
+            .fold(batch, |batch, forget| batch.and(forget(name)));
         self.0.storage.commit(batch).await?;
         write_lock(&self.0.known).remove(name);
         drop(writing);
         info!(%jid, "The account has been deleted");
-        self.tell(name, &Change::Deleted);
+        self.tell(name, Change::Deleted).await;
         Ok(())
     }
 
@@ -122,10 +142,11 @@ impl Accounts {
         Ok(())
     }
 
-    fn tell(&self, name: &NodeRef, change: &Change) {
+    async fn tell(&self, name: &NodeRef, change: Change) {
         let jid = self.jid(name);
-        for observer in lock(&self.0.observers).clone() {
-            observer(&jid, change);
+        let observers = lock(&self.0.observers).clone();
+        for observer in observers {
+            observer(jid.clone(), change.clone()).await;
         }
     }
 }

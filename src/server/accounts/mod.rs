@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use jid::{BareJid, DomainPart, DomainRef, NodePart, NodeRef};
+use futures::future::BoxFuture;
+use jid::{BareJid, DomainPart, DomainRef, FullJid, NodePart, NodeRef};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tracing::error;
@@ -42,7 +43,7 @@ pub enum Error {
     Exists(BareJid),
     #[error("{0} has been deleted, and its name is not given again; choose another")]
     Deleted(BareJid),
-    #[error("There is no account {0}; `moltis users` lists those there are")]
+    #[error("There is no account {0}")]
     Unknown(BareJid),
     #[error(
         "{0:?} cannot be the name of an account; choose up to {LONGEST_NAME} letters and digits"
@@ -60,16 +61,19 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Created,
-    Password,
+    /// With the session that has done it, if it was one.
+    Password {
+        by: Option<FullJid>,
+    },
     Disabled,
     Enabled,
     Deleted,
 }
 
 /// What deletes what a feature keeps for an account; committed together with the account's end.
-pub type Forget = Arc<dyn Fn(&BareJid) -> Batch + Send + Sync>;
-/// Is told what has happened.
-pub type Observer = Arc<dyn Fn(&BareJid, &Change) + Send + Sync>;
+pub type Forget = Arc<dyn Fn(&NodeRef) -> Batch + Send + Sync>;
+/// Is told what has happened; whoever asked for the change waits for it.
+pub type Observer = Arc<dyn Fn(BareJid, Change) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// A line of the list.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -114,6 +118,8 @@ struct Inner {
     writing: tokio::sync::Mutex<()>,
     /// Passwords are computed with by so many threads at most.
     computing: Semaphore,
+    registrations: Throttle,
+    login_failures: Throttle,
     forget: Mutex<Vec<Forget>>,
     observers: Mutex<Vec<Observer>>,
 }
@@ -151,6 +157,9 @@ impl Accounts {
             logged_in: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             computing: Semaphore::new(threads),
+            // The limits come with the settings.
+            registrations: Throttle::registrations(0),
+            login_failures: Throttle::login_failures(0),
             forget: Mutex::default(),
             observers: Mutex::default(),
         })))
@@ -172,6 +181,16 @@ impl Accounts {
     /// Somebody wants to know what happens to accounts.
     pub fn observe(&self, observer: Observer) {
         lock(&self.0.observers).push(observer);
+    }
+
+    /// Accounts made from an address before a login.
+    pub fn registrations(&self) -> &Throttle {
+        &self.0.registrations
+    }
+
+    /// Refused logins from an address. Whoever asks sets the limit of the settings first.
+    pub fn login_failures(&self) -> &Throttle {
+        &self.0.login_failures
     }
 
     /// Whether there is an account of this name, disabled or not.
@@ -286,8 +305,7 @@ fn read(name: &str, value: &[u8]) -> Option<(NodePart, Account)> {
 async fn secret(storage: &Storage, domain: &DomainRef) -> Result<[u8; 32], Error> {
     const NAME: &str = "sasl";
     let mut secret = [0; 32];
-    getrandom::fill(&mut secret)
-        .map_err(|err| Error::System(format!("The system gives no random numbers: {err}")))?;
+    getrandom::fill(&mut secret).map_err(random)?;
     let new = Batch::new().put_new(SECRETS, domain, NAME, secret.to_vec());
     match storage.commit(new).await {
         Ok(_) => return Ok(secret),
@@ -297,6 +315,10 @@ async fn secret(storage: &Storage, domain: &DomainRef) -> Result<[u8; 32], Error
     let kept = storage.get(SECRETS, domain, NAME).await?;
     kept.and_then(|kept| <[u8; 32]>::try_from(kept).ok())
         .ok_or_else(|| Error::System("The server's secret is damaged; restore a backup".to_owned()))
+}
+
+fn random(err: getrandom::Error) -> Error {
+    Error::System(format!("The system gives no random numbers: {err}"))
 }
 
 fn now() -> i64 {

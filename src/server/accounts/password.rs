@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Accounts, Claim, Credentials, Error};
+use super::{Accounts, Claim, Credentials, Error, random};
 
 const LONGEST: usize = 1024;
 
@@ -21,7 +21,7 @@ impl Accounts {
         acceptable(password.expose_secret())?;
         self.compute(move || Credentials::new(&password))
             .await?
-            .map_err(|err| Error::System(format!("The system gives no random numbers: {err}")))
+            .map_err(random)
     }
 
     async fn compute<T: Send + 'static>(

@@ -64,6 +64,15 @@ impl Throttle {
             .map(|seen| seen.ends - now)
     }
 
+    /// Forgets an event that came to nothing.
+    pub fn take_back(&self, address: IpAddr) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.get_mut(&subscriber(address)) {
+            seen.count = seen.count.saturating_sub(1);
+            seen.refused = seen.refused && seen.count >= self.limit.load(Ordering::Relaxed);
+        }
+    }
+
     /// Counts an event.
     pub fn count(&self, address: IpAddr) {
         let limit = self.limit.load(Ordering::Relaxed);
@@ -168,6 +177,8 @@ mod tests {
         let one = address("192.0.2.1");
         throttle.count(one);
         assert_eq!(throttle.refusal(one), Some(Duration::from_hours(1)));
+        throttle.take_back(one);
+        assert_eq!(throttle.refusal(one), None);
         throttle.set_limit(0);
         throttle.count(address("192.0.2.2"));
         assert_eq!(throttle.refusal(address("192.0.2.2")), None);

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 
-use super::{Accounts, Error, now};
+use super::{Accounts, Error, now, random};
 use crate::storage::{self, Batch, KeyValue};
 use crate::xmpp::scram::Hash;
 
-/// Owner: the bare JID; key: the client's id.
+/// Owner: the account; key: the client's id.
 const TOKENS: KeyValue = KeyValue("fast_tokens");
 
 /// A device that stays away longer asks for the password again.
@@ -220,16 +220,15 @@ impl Accounts {
             return Err(Error::System("The client has no usable id".to_owned()));
         }
         let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes)
-            .map_err(|err| Error::System(format!("The system gives no random numbers: {err}")))?;
+        getrandom::fill(&mut bytes).map_err(random)?;
         let token = URL_SAFE_NO_PAD.encode(bytes);
         let expires = now().saturating_add(LIFETIME);
-        let owner = self.jid(name).to_string();
+        let owner = name.as_str();
         let _writing = self.0.writing.lock().await;
         if !self.exists(name) {
             return Err(Error::Unknown(self.jid(name)));
         }
-        let mut all = self.0.storage.list(TOKENS, &owner, "").await?;
+        let mut all = self.0.storage.list(TOKENS, owner, "").await?;
         let own = all.iter().position(|(id, _)| id == client);
         let mut slots = own
             .map(|index| Slots::read(&all.swap_remove(index).1))
@@ -240,13 +239,13 @@ impl Accounts {
             expires,
             count: 0,
         });
-        let mut batch = Batch::new().put(TOKENS, &owner, client, slots.to_bytes());
+        let mut batch = Batch::new().put(TOKENS, owner, client, slots.to_bytes());
         if all.len() >= MOST_CLIENTS {
             let first = all
                 .iter()
                 .min_by_key(|(_, slots)| Slots::read(slots).expires());
             if let Some((id, _)) = first {
-                batch = batch.delete(TOKENS, &owner, id);
+                batch = batch.delete(TOKENS, owner, id);
             }
         }
         // Should the power take it, the client logs in with its password.
@@ -265,9 +264,9 @@ impl Accounts {
         name: &NodeRef,
         attempt: &Attempt<'_>,
     ) -> Result<Verified, Refusal> {
-        let owner = self.jid(name).to_string();
+        let owner = name.as_str();
         let _writing = self.0.writing.lock().await;
-        let kept = self.0.storage.get(TOKENS, &owner, attempt.client).await?;
+        let kept = self.0.storage.get(TOKENS, owner, attempt.client).await?;
         let before = kept.unwrap_or_default();
         let mut slots = Slots::read(&before);
         let (answer, rotate) = match check(&mut slots, attempt, now()) {
@@ -276,7 +275,7 @@ impl Accounts {
             Outcome::Right { answer, rotate } => (answer, rotate),
         };
         if attempt.invalidate {
-            let delete = Batch::new().delete(TOKENS, &owner, attempt.client);
+            let delete = Batch::new().delete(TOKENS, owner, attempt.client);
             self.0.storage.commit(delete).await?;
             return Ok(Verified {
                 answer,
@@ -285,7 +284,7 @@ impl Accounts {
         }
         let after = slots.to_bytes();
         if after != before {
-            let put = Batch::new().put(TOKENS, &owner, attempt.client, after);
+            let put = Batch::new().put(TOKENS, owner, attempt.client, after);
             self.0.storage.note(put).await?;
         }
         Ok(Verified { answer, rotate })
@@ -293,6 +292,9 @@ impl Accounts {
 
     /// All tokens of an account end.
     pub(super) fn without_tokens(&self, name: &NodeRef) -> Batch {
-        Batch::new().delete_owner(TOKENS, &self.jid(name).to_string())
+        Batch::new().delete_owner(TOKENS, name)
     }
 }
+
+#[cfg(test)]
+mod tests;

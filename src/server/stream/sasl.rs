@@ -50,7 +50,7 @@ fn bindings(negotiation: &Negotiation) -> Option<Element> {
 
 pub(super) fn offered(negotiation: &Negotiation) -> Vec<&'static str> {
     if negotiation.local.is_some() {
-        return vec!["PLAIN"];
+        return vec!["EXTERNAL"];
     }
     sasl::mechanisms(negotiation.is(state::ENCRYPTED), &negotiation.bindings)
 }
@@ -139,7 +139,10 @@ async fn attempt(
 ) -> Result<Result<Success, Failure>, End> {
     if let Some(local) = &negotiation.local {
         // Who it is was decided when it was let in.
-        let account = local.node().map(ToOwned::to_owned);
+        let account = local
+            .node()
+            .filter(|_| mechanism == "EXTERNAL")
+            .map(ToOwned::to_owned);
         return Ok(account
             .map(|account| Success {
                 account,

@@ -123,7 +123,7 @@ impl Lasting {
             .with_resource_str(resource)
             .map_err(|err| Error::Settings(format!("\"{resource}\" is no resource: {err}")))?;
         self.notes = session.notes;
-        self.mechanism = Some(session.mechanism);
+        self.mechanism = session.mechanism;
         let connection = Connection {
             stream: session.stream.box_stream(),
             features: session.features,

@@ -19,6 +19,8 @@ use futures::future::BoxFuture;
 use jid::{BareJid, FullJid};
 use minidom::Element;
 
+pub use self::host::People;
+
 use self::floods::Floods;
 use self::living::{Living, Outcome};
 use super::config::Config;
