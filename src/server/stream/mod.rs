@@ -93,7 +93,9 @@ impl Streams {
 
     /// Failed logins by address; HTTP counts its own here too.
     pub fn failures(&self) -> &Throttle {
-        self.0.server.accounts().login_failures()
+        let failures = self.0.server.accounts().login_failures();
+        failures.set_limit(self.0.server.settings().limits.login_failures_per_ip);
+        failures
     }
 
     /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
