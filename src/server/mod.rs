@@ -253,6 +253,7 @@ impl Server {
                 .delete_owner(roster::ROSTER, name)
                 .delete_owner(roster::ROSTER_VERSION, name)
         }));
+        self.0.accounts.on_delete(Arc::new(feature::erase));
     }
 
     async fn account_changed(&self, jid: &BareJid, change: &Change) {
