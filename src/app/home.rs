@@ -237,6 +237,10 @@ impl Home {
                 }),
                 limit: config.xmpp_server.limits.stanza_bytes,
             },
+            challenge: {
+                let certificates = self.certificates.clone();
+                Arc::new(move |token: &str| certificates.http_challenge(token))
+            },
         }
     }
 
