@@ -252,10 +252,10 @@ impl Server {
             let name = jid.node().map_or("", |name| name.as_str());
             let batch = Batch::new()
                 .delete_owner(roster::ROSTER, name)
-                .delete_owner(roster::ROSTER_VERSION, name);
+                .delete_owner(roster::ROSTER_VERSION, name)
+                .and(feature::erase(name));
             Box::pin(std::future::ready(Ok(batch)))
         }));
-        self.0.accounts.on_delete(Arc::new(feature::erase));
     }
 
     async fn account_changed(&self, jid: &BareJid, change: &Change) {
