@@ -119,6 +119,7 @@ struct Inner {
     /// Passwords are computed with by so many threads at most.
     computing: Semaphore,
     registrations: Throttle,
+    login_failures: Throttle,
     forget: Mutex<Vec<Forget>>,
     observers: Mutex<Vec<Observer>>,
 }
@@ -156,8 +157,9 @@ impl Accounts {
             logged_in: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             computing: Semaphore::new(threads),
-            // The limit comes with the settings.
+            // The limits come with the settings.
             registrations: Throttle::registrations(0),
+            login_failures: Throttle::login_failures(0),
             forget: Mutex::default(),
             observers: Mutex::default(),
         })))
@@ -184,6 +186,11 @@ impl Accounts {
     /// Accounts made from an address before a login.
     pub fn registrations(&self) -> &Throttle {
         &self.0.registrations
+    }
+
+    /// Refused logins from an address. Whoever asks sets the limit of the settings first.
+    pub fn login_failures(&self) -> &Throttle {
+        &self.0.login_failures
     }
 
     /// Whether there is an account of this name, disabled or not.

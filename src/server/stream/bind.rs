@@ -13,7 +13,7 @@ use crate::xmpp::ns;
 pub(super) const FEATURE: Feature = Feature {
     name: "bind",
     needs: state::AUTHENTICATED,
-    forbids: 0,
+    forbids: state::BOUND,
     list,
     takes: &[("iq", ns::JABBER_CLIENT)],
     negotiate,
@@ -78,6 +78,8 @@ pub(super) async fn open(
         held: Vec::new(),
         handled: 0,
         id: None,
+        managed: false,
+        inactive: false,
     })
 }
 

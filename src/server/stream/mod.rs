@@ -8,7 +8,9 @@ mod csi;
 mod limits;
 mod negotiation;
 mod rate;
+mod register;
 mod sasl;
+mod sasl2;
 mod session;
 mod sm;
 mod starttls;
@@ -19,10 +21,12 @@ pub mod xml;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jid::BareJid;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug, debug_span};
 
@@ -58,7 +62,6 @@ pub struct Streams(Arc<Shared>);
 struct Shared {
     server: Server,
     tls: Tls,
-    failures: Throttle,
     resumable: sm::Resumable,
     pipes: mpsc::Sender<(DuplexStream, BareJid)>,
     /// Taken by the listener, which serves them.
@@ -74,12 +77,10 @@ pub enum Security {
 
 impl Streams {
     pub fn new(server: Server, tls: Tls) -> Self {
-        let limit = server.settings().limits.login_failures_per_ip;
         let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
         Self(Arc::new(Shared {
             server,
             tls,
-            failures: Throttle::login_failures(limit),
             resumable: sm::Resumable::default(),
             pipes,
             waiting: Mutex::new(Some(waiting)),
@@ -92,7 +93,9 @@ impl Streams {
 
     /// Failed logins by address; HTTP counts its own here too.
     pub fn failures(&self) -> &Throttle {
-        &self.0.failures
+        let failures = self.0.server.accounts().login_failures();
+        failures.set_limit(self.0.server.settings().limits.login_failures_per_ip);
+        failures
     }
 
     /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
@@ -142,10 +145,7 @@ impl Streams {
                 self.run(negotiation, stop).await;
             }
             Security::DirectTls => {
-                let accepted = tokio::time::timeout(
-                    negotiation::DEADLINE,
-                    self.accept(io, Security::DirectTls),
-                );
+                let accepted = timeout(negotiation::DEADLINE, self.accept(io, Security::DirectTls));
                 let Ok(Ok((io, bindings))) = accepted.await else {
                     debug!("A TLS handshake failed");
                     return;
@@ -168,7 +168,7 @@ impl Streams {
             via: "local".to_owned(),
         };
         let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
-            .with(state::ENCRYPTED | state::TRUSTED);
+            .with(state::ENCRYPTED | state::TRUSTED | state::LOCAL);
         negotiation.local = Some(account);
         self.run(negotiation, stop).await;
     }
@@ -243,12 +243,12 @@ impl std::fmt::Debug for Streams {
 }
 
 /// How long a peer may take to read why it is sent away.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_millis(200);
 
-/// Says why, and closes (RFC 6120, 4.4 and 4.9.1).
-async fn finish(output: &mut Output, end: End) {
+/// Says why, and closes (RFC 6120, 4.4 and 4.9.1). Whether everything was written before.
+async fn finish(output: &mut Output, end: End) -> bool {
     match end {
-        End::Lost => return,
+        End::Lost => return false,
         End::Closed => {}
         End::Error(error, detail) => {
             debug!(condition = error.condition, "A stream is closed");
@@ -264,12 +264,11 @@ async fn finish(output: &mut Output, end: End) {
         }
     }
     output.close();
-    let goodbye = async {
-        output.flush().await?;
-        output.shut_down().await
-    };
-    let done = tokio::time::timeout(GOODBYE, goodbye).await;
-    if !matches!(done, Ok(Ok(()))) {
+    if !matches!(timeout(GOODBYE, output.flush()).await, Ok(Ok(()))) {
         debug!("The peer has not read the end");
+        return false;
     }
+    // Whoever does not wait for it has read all.
+    timeout(GOODBYE, output.shut_down()).await.ok();
+    true
 }
