@@ -252,7 +252,8 @@ impl Server {
             let name = jid.node().map_or("", |name| name.as_str());
             let batch = feature::erase(name)
                 .delete_owner(roster::ROSTER, name)
-                .delete_owner(roster::ROSTER_VERSION, name);
+                .delete_owner(roster::ROSTER_VERSION, name)
+                .and(feature::erase(name));
             Box::pin(std::future::ready(Ok(batch)))
         }));
     }
