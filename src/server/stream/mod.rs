@@ -252,7 +252,7 @@ async fn finish(output: &mut Output, end: End) -> bool {
             debug!(condition = error.condition, "A stream is closed");
             let mut element = error.to_element();
             if let Some(detail) = detail {
-                element.append_child(detail);
+                element.append_child(*detail);
             }
             output.element(&element);
         }
