@@ -15,9 +15,10 @@ use crate::http::web_chat::{Demo, WebChat};
 use crate::http::{EmbeddedServer, status, websocket};
 use crate::runtime::{Phase, Stop, Supervisor};
 use crate::server::accounts::Accounts;
+use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
+use crate::server::feature;
 use crate::server::listener::{self, Listener};
-use crate::server::muc::history::NoArchive;
 use crate::server::muc::service::{Policy, Service};
 use crate::server::stream::{Streams, Tls};
 use crate::server::{Host, Server};
@@ -123,9 +124,13 @@ async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Cer
 async fn hosts(settings: &XmppServer, storage: &Storage) -> Result<Vec<(String, Arc<dyn Host>)>> {
     let host = settings.muc_host.parse().context("muc_host is no domain")?;
     let policy = Policy::new(host, &settings.domain);
-    let rooms = Service::open(policy, storage.clone(), Arc::new(NoArchive))
-        .await
-        .context("Failed to read the rooms")?;
+    let rooms = Service::open(
+        policy,
+        storage.clone(),
+        Arc::new(RoomArchives::new(storage.clone())),
+    )
+    .await
+    .context("Failed to read the rooms")?;
     Ok(vec![(settings.muc_host.clone(), Arc::new(rooms))])
 }
 
@@ -187,6 +192,10 @@ impl Prepared {
         supervisor.spawn(Phase::Storage, "server/accounts", |stop| {
             server.accounts().clone().keep(stop)
         });
+        let server = home.server.clone();
+        supervisor.spawn(Phase::Listeners, "server/archive", |stop| {
+            feature::archive::maintain(server, stop)
+        });
         home
     }
 }
@@ -227,6 +236,10 @@ impl Home {
                     })
                 }),
                 limit: config.xmpp_server.limits.stanza_bytes,
+            },
+            challenge: {
+                let certificates = self.certificates.clone();
+                Arc::new(move |token: &str| certificates.http_challenge(token))
             },
         }
     }

@@ -236,9 +236,9 @@ fn effect(setting: &Setting, account: Option<&str>) -> Effect {
         };
     }
     let table = setting.table.join(".");
-    if table == "xmpp_server" && !SERVER_AT_ONCE.contains(&key) {
-        Effect::Restart
-    } else if RESTART.contains(&(table.as_str(), key)) {
+    if table == "xmpp_server" && !SERVER_AT_ONCE.contains(&key)
+        || RESTART.contains(&(table.as_str(), key))
+    {
         Effect::Restart
     } else {
         Effect::Applied

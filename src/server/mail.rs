@@ -15,6 +15,18 @@ pub struct Mail {
     shared: Arc<Shared>,
     /// Whom it is addressed to, where the shared element leaves it open.
     to: Option<Box<str>>,
+    /// Dropped when the recipient has it, or when it was sent on to where else it belongs.
+    receipt: Option<Receipt>,
+}
+
+/// Something that is done when it is dropped.
+#[derive(Clone)]
+struct Receipt(Arc<dyn std::any::Any + Send + Sync>);
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Receipt({})", Arc::strong_count(&self.0))
+    }
 }
 
 #[derive(Debug)]
@@ -31,7 +43,16 @@ impl Mail {
                 text: OnceLock::new(),
             }),
             to: None,
+            receipt: None,
         }
+    }
+
+    /// `receipt` lives as long as the mail is on its way: until the client has acknowledged it (XEP-0198) or, on a
+    /// stream without that, until it is written.
+    #[must_use]
+    pub fn with_receipt(mut self, receipt: Arc<dyn std::any::Any + Send + Sync>) -> Self {
+        self.receipt = Some(Receipt(receipt));
+        self
     }
 
     /// A stanza for many recipients: [`Self::addressed`] makes each one's.
@@ -40,11 +61,18 @@ impl Mail {
         Self::new(element)
     }
 
+    /// The receipt, where it is of this type.
+    pub fn receipt<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let receipt = self.receipt.as_ref()?;
+        Arc::clone(&receipt.0).downcast().ok()
+    }
+
     #[must_use]
     pub fn addressed(&self, to: &Jid) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
             to: Some(to.as_str().into()),
+            receipt: self.receipt.clone(),
         }
     }
 

@@ -66,6 +66,8 @@ impl Server {
             stanza: &mut stanza,
             delivered: Vec::new(),
             stored: false,
+            archived: None,
+            private: false,
             again: false,
         };
         if self
@@ -110,6 +112,8 @@ impl Server {
             stanza: &mut stanza,
             delivered: Vec::new(),
             stored: false,
+            archived: None,
+            private: false,
             again,
         };
         let before = [Stage::Filter, Stage::Rewrite];

@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod accounts;
+pub mod archive;
 pub mod certificate;
 mod error;
 pub mod extensions;
@@ -247,10 +248,12 @@ impl Server {
                 }
             })
         }));
-        self.0.accounts.on_delete(Arc::new(|name| {
-            Batch::new()
+        self.0.accounts.on_delete(Arc::new(|jid| {
+            let name = jid.node().map_or("", |name| name.as_str());
+            let batch = Batch::new()
                 .delete_owner(roster::ROSTER, name)
-                .delete_owner(roster::ROSTER_VERSION, name)
+                .delete_owner(roster::ROSTER_VERSION, name);
+            Box::pin(std::future::ready(Ok(batch)))
         }));
     }
 

@@ -16,6 +16,14 @@ pub enum Side {
     Incoming,
 }
 
+/// A place in an account's archive (XEP-0313).
+#[derive(Clone, Debug)]
+pub struct Archived {
+    /// The stanza-id.
+    pub id: String,
+    pub position: u64,
+}
+
 /// `account`: whose. `stanza`: as it will be delivered.
 #[derive(Debug)]
 pub struct Passage<'a> {
@@ -30,6 +38,10 @@ pub struct Passage<'a> {
     pub delivered: Vec<Arc<Session>>,
     /// Kept for later: the sender is not told that nobody was there.
     pub stored: bool,
+    /// Where it is in the account's archive.
+    pub archived: Option<Archived>,
+    /// The sender wants no copies of it (XEP-0280, 9); the wish itself is not passed on.
+    pub private: bool,
     /// It was on its way before, to a session that ended: it is in the archive already.
     pub again: bool,
 }

@@ -50,6 +50,7 @@ impl Server {
             }
             ("unavailable", None) => self.unavailable(session, stanza).await,
             ("" | "unavailable", Some(to)) => {
+                self.may_leave(session.account(), &to).await?;
                 self.rewrite_presence(session, &mut stanza).await;
                 self.directed(session, stanza, &to).await;
             }
@@ -61,6 +62,7 @@ impl Server {
             (kind, to) => {
                 let request = Request::of(kind).ok_or_else(StanzaError::bad_request)?;
                 let to = to.ok_or_else(StanzaError::bad_request)?.into_bare();
+                self.may_leave(session.account(), &bare(&to)).await?;
                 self.subscribe(session.account(), &to, request, stanza)
                     .await?;
             }
@@ -119,6 +121,9 @@ impl Server {
             self.broadcast(session, &stanza).await;
         }
         for to in directed {
+            if self.may_leave(session.account(), &to).await.is_err() {
+                continue;
+            }
             let mut stanza = stanza.as_ref().clone();
             stanza.readdress(to);
             self.route(stanza, Some(session)).await;
@@ -153,7 +158,9 @@ impl Server {
             return;
         };
         for (contact, _) in roster.those(|contact| contact.state.from) {
-            self.presence_to(stanza, &mail, &contact).await;
+            if self.may_leave(account, &bare(&contact)).await.is_ok() {
+                self.presence_to(stanza, &mail, &contact).await;
+            }
         }
     }
 
@@ -183,6 +190,13 @@ impl Server {
         }
     }
 
+    async fn may_leave(&self, account: &Arc<Account>, to: &Jid) -> Result<(), StanzaError> {
+        for feature in &self.router().presences {
+            feature.leaving(self, account, to).await?;
+        }
+        Ok(())
+    }
+
     async fn may_enter(&self, account: &Arc<Account>, stanza: &Stanza) -> bool {
         for feature in &self.router().presences {
             if !feature.incoming(self, account, stanza).await {
@@ -200,7 +214,11 @@ impl Server {
         to: &Jid,
     ) {
         match stanza.type_() {
-            "probe" => self.answer_probe(account, stanza.from()).await,
+            "probe" => {
+                if self.may_enter(account, &stanza).await {
+                    self.answer_probe(account, stanza.from()).await;
+                }
+            }
             "" | "unavailable" | "error" => {
                 if let Ok(full) = to.try_as_full() {
                     // RFC 6121, 8.5.3: to that one or to nobody.
@@ -241,6 +259,9 @@ impl Server {
             return;
         };
         if !roster.state(account.jid()).from && contact != account.jid() {
+            return;
+        }
+        if self.may_leave(&other, &bare(account.jid())).await.is_err() {
             return;
         }
         for available in other
@@ -391,7 +412,8 @@ impl Server {
         if outcome.send_unavailable {
             self.withdraw_presence(account, contact).await;
         }
-        if outcome.send_presence {
+        let may_leave = self.may_leave(account, &bare(contact)).await.is_ok();
+        if outcome.send_presence && may_leave {
             for available in account.available().iter().filter_map(|one| one.available()) {
                 let mut stanza = available.presence.as_ref().clone();
                 stanza.readdress(bare(contact));

@@ -132,6 +132,17 @@ pub trait OnPresence: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// A presence of an account for somebody, be it broadcast, directed, or a subscription. `Err`: it does not go there,
+    /// and where it was the client's express wish, the client is told.
+    fn leaving<'a>(
+        &'a self,
+        _server: &'a Server,
+        _account: &'a Arc<Account>,
+        _to: &'a Jid,
+    ) -> BoxFuture<'a, Result<(), StanzaError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// A presence for an account, before its sessions get it. `false`: they do not get it.
     fn incoming<'a>(
         &'a self,

@@ -165,6 +165,7 @@ impl Batch {
         })
     }
 
+    /// Removes every entry that the owner has in the archive.
     #[must_use]
     pub fn clear(self, archive: Archive, owner: &str) -> Self {
         self.with(Write::Clear {

@@ -9,6 +9,7 @@ pub mod caps;
 pub mod client;
 pub mod component;
 pub mod connector;
+pub mod datetime;
 pub mod dns;
 pub mod element;
 mod error;

@@ -80,7 +80,10 @@ fn accounts_come_change_and_go(path: &Path, prefix: &str) {
     let (alice, bob) = (jid("alice"), jid("bob"));
     fs::write(path.join("password.txt"), "secret\n").unwrap();
     let from_file = ["adduser", &alice, "--password-file", "password.txt"];
-    assert_eq!(works(path, &from_file, ""), format!("{alice} has been added\n"));
+    assert_eq!(
+        works(path, &from_file, ""),
+        format!("{alice} has been added\n")
+    );
     let from_input = ["adduser", &bob, "--password-file", "-"];
     works(path, &from_input, "pass word\n");
     fails(
@@ -102,7 +105,10 @@ fn accounts_come_change_and_go(path: &Path, prefix: &str) {
             jid("eve")
         ),
     );
-    assert_eq!(works(path, &["deluser", &bob], ""), format!("{bob} has been deleted\n"));
+    assert_eq!(
+        works(path, &["deluser", &bob], ""),
+        format!("{bob} has been deleted\n")
+    );
     fails(
         path,
         &["deluser", &bob],
@@ -166,7 +172,12 @@ fn an_empty_list_says_how_to_go_on() {
 fn nothing_is_asked_where_nobody_can_answer() {
     let directory = directory();
     for command in ["adduser", "passwd"] {
-        let outcome = moltis(directory.path(), &[command, "alice@localhost"], &[], "secret\n");
+        let outcome = moltis(
+            directory.path(),
+            &[command, "alice@localhost"],
+            &[],
+            "secret\n",
+        );
         assert_eq!(outcome.code, Some(2), "{command}");
         assert_eq!(
             outcome.err,
@@ -178,7 +189,11 @@ fn nothing_is_asked_where_nobody_can_answer() {
 #[test]
 fn without_an_embedded_server_the_way_to_one_is_told() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("moltis.toml"), "[identity]\nname = \"x\"\n").unwrap();
+    fs::write(
+        directory.path().join("moltis.toml"),
+        "[identity]\nname = \"x\"\n",
+    )
+    .unwrap();
     for arguments in [&["users"][..], &["deluser", "alice@localhost"]] {
         let sentence = "moltis.toml has no embedded server; set enabled = true and domain = \"example.org\" in [xmpp_server]";
         fails(directory.path(), arguments, "", sentence);

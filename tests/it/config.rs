@@ -430,6 +430,10 @@ fn wrong_values_are_told_with_their_line() {
             error: "moltis.toml:1: domain in [xmpp_server] is required, as domain = \"example.org\"",
         },
         Case {
+            text: "[xmpp_server]\nacme_directory = 'http://acme.example.org/'\n",
+            error: "moltis.toml:2: acme_directory in [xmpp_server] must be a URL that begins with https://",
+        },
+        Case {
             text: "[identity]\navatar = 'none.png'\n",
             error: "moltis.toml:2: avatar in [identity] names none.png: No such file or directory (os error 2)",
         },

@@ -130,6 +130,7 @@ async def test_a_component_with_a_wrong_secret_is_reported(world):
     assert bot.process.poll() is None
 
 
+@pytest.mark.limit(280)
 async def test_a_component_comes_back_after_a_server_restart(world):
     alice = await world.person()
     host = world.component_host()

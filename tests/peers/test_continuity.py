@@ -12,7 +12,7 @@ from wire import Answer, Hold
 BEGINNING = "The first thirty characters of it stand here. "
 
 
-async def exactly(person, peer: str, texts: list[str], bot, seconds: float = 40) -> None:
+async def exactly(person, peer: str, texts: list[str], bot, seconds: float = 60) -> None:
     """Waits for these texts from `peer`, then for one more answer, and checks that there was nothing else."""
     for text in texts:
         await person.sees(peer, text, seconds)
@@ -41,7 +41,7 @@ async def test_messages_of_a_time_away_are_answered_and_none_twice(world):
     alice.say(bot.jid, "Second of two")
     await alice.flush()
     await world.start_bot(bot)
-    await alice.sees(bot.jid, "Answer number 2.", 30)
+    await alice.sees(bot.jid, "Answer number 2.", 60)
     await alice.messages.until(
         lambda: any("Second of two" in asked.last for asked in world.model.asked), "the second message answered")
     await alice.command(bot.jid, "/ping")
@@ -60,7 +60,7 @@ async def test_a_room_is_caught_up_after_a_time_away(world):
     alice.say_in(room, f"{bot.nick}: while away")
     await alice.flush()
     await world.start_bot(bot)
-    await alice.sees(room, "Answer number 2.", 30)
+    await alice.sees(room, "Answer number 2.", 60)
     alice.say_in(room, f"{bot.nick}: after")
     await alice.sees(room, "Answer number 3.")
     assert len(alice.lines(room)) == 3 == len(world.model.asked)
@@ -99,7 +99,7 @@ async def test_kill_9_in_the_middle_of_an_answer(world):
     await alice.sees(bot.jid, BEGINNING.strip())
     bot.kill()
     await world.start_bot(bot)
-    await alice.sees(bot.jid, "Answer number 1.", 30)
+    await alice.sees(bot.jid, "Answer number 1.", 60)
     await alice.command(bot.jid, "/ping")
     # The half of an answer is corrected to the whole one, and does not stand beside it.
     assert len(alice.lines(bot.jid)) == 2, alice.texts(bot.jid)
@@ -120,7 +120,7 @@ async def test_kill_9_between_the_model_and_the_person(world):
     proxy.cut()
     proxy.thaw()
     await world.start_bot(bot)
-    await alice.next_line(bot.jid, 0, 30)
+    await alice.next_line(bot.jid, 0, 60)
     await alice.command(bot.jid, "/ping")
     assert len(alice.lines(bot.jid)) == 2, alice.texts(bot.jid)
 
@@ -147,6 +147,7 @@ async def test_kill_9_in_a_room(world):
     await exactly(alice, room, ["Answer number 1."], bot)
 
 
+@pytest.mark.limit(280)
 async def test_kill_9_again_and_again(world):
     alice = await world.person()
     bot = await world.bot(admit=[alice])
@@ -155,11 +156,12 @@ async def test_kill_9_again_and_again(world):
         await alice.flush()
         bot.kill()
         await world.start_bot(bot)
-        await alice.messages.until(lambda n=number: len(alice.lines(bot.jid)) >= n, f"answer {number}", 30)
+        await alice.messages.until(lambda n=number: len(alice.lines(bot.jid)) >= n, f"answer {number}", 60)
     await alice.command(bot.jid, "/ping")
     assert len(alice.lines(bot.jid)) == 5, alice.texts(bot.jid)
 
 
+@pytest.mark.limit(280)
 async def test_a_cut_connection_is_resumed_and_nobody_sees_it(world):
     alice = await world.person()
     proxy = await world.proxy()
@@ -170,7 +172,7 @@ async def test_a_cut_connection_is_resumed_and_nobody_sees_it(world):
         connections = proxy.accepted
         proxy.cut()
         alice.say(bot.jid, f"Question {number}")
-        await alice.sees(bot.jid, f"Answer number {number}.", 40)
+        await alice.sees(bot.jid, f"Answer number {number}.", 60)
         assert proxy.accepted > connections
     assert not any(p.type == "unavailable" for p in watcher.presences[start:] if p.sender.startswith(bot.jid))
     assert not any(p.type == "unavailable" for p in alice.presences[seen:] if p.sender == f"{room}/{bot.nick}")
@@ -210,7 +212,7 @@ async def test_a_cut_while_an_answer_streams(world):
     await alice.sees(bot.jid, BEGINNING.strip())
     proxy.cut()
     hold.release()
-    await alice.sees(bot.jid, "An end.", 40)
+    await alice.sees(bot.jid, "An end.", 60)
     await alice.command(bot.jid, "/ping")
     assert alice.texts(bot.jid)[0] == BEGINNING + "An end." and len(alice.lines(bot.jid)) == 2
 
@@ -254,6 +256,7 @@ async def test_the_server_may_be_down_when_the_bot_starts(world):
     await alice.sees(bot.jid, "Answer number 1.")
 
 
+@pytest.mark.limit(280)
 async def test_a_server_restart_loses_and_doubles_nothing(world):
     alice, hold = await world.person(), Hold()
     world.model.on("during", Answer(hold, "The answer to it."))
@@ -266,16 +269,17 @@ async def test_a_server_restart_loses_and_doubles_nothing(world):
     hold.release()
     await world.server.start()
     await world.reopen()
-    await alice.sees(bot.jid, "The answer to it.", 60)
+    await alice.sees(bot.jid, "The answer to it.", 120)
     await world.responds(bot.full)
     await exactly(alice, bot.jid, ["Answer number 1.", "The answer to it."], bot)
     start = len(alice.presences)
     await alice.join(room)
-    await alice.sees_occupant(room, bot.nick, seconds=60, start=start)
+    await alice.sees_occupant(room, bot.nick, seconds=120, start=start)
     alice.say_in(room, f"{bot.nick}: hello")
-    await alice.sees(room, "Answer number 2.", 30)
+    await alice.sees(room, "Answer number 2.", 60)
 
 
+@pytest.mark.limit(280)
 async def test_a_killed_server_comes_back(world):
     alice = await world.person()
     bot = await world.bot(admit=[alice])
@@ -286,7 +290,7 @@ async def test_a_killed_server_comes_back(world):
     await world.reopen()
     await world.responds(bot.full)
     alice.say(bot.jid, "after")
-    await alice.sees(bot.jid, "Answer number 2.", 30)
+    await alice.sees(bot.jid, "Answer number 2.", 60)
     assert len(world.model.asked) == 2
 
 
@@ -371,5 +375,5 @@ async def test_another_resource_with_the_same_name_is_not_fought(world):
     world.people.append(rival)
     await rival.login(available=False)
     alice.say(bot.jid, "Are you there?")
-    await alice.sees(bot.jid, "Answer number 1.", 40)
+    await alice.sees(bot.jid, "Answer number 1.", 60)
     await rival.must("get", rival.domain, "<ping xmlns='urn:xmpp:ping'/>")

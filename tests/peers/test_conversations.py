@@ -239,7 +239,7 @@ async def test_a_reaction_taken_back_does_nothing(world):
     assert len(world.model.asked) == 1
 
 
-@pytest.mark.limit(150)
+@pytest.mark.limit(280)
 async def test_a_flood_is_bounded_and_told(world):
     """The inbound queue is bounded; whoever is put off is told, and others are still served."""
     alice, bob = await asyncio.gather(world.person("alice"), world.person("bob"))
@@ -248,8 +248,8 @@ async def test_a_flood_is_bounded_and_told(world):
     for number in range(300):
         alice.say(bot.jid, f"Flood {number}")
     bob.say(bot.jid, "A quiet question")
-    await bob.sees(bot.jid, "Answer number", 60)
-    assert (await alice.iq("get", bot.full, "<ping xmlns='urn:xmpp:ping'/>", 60)).type == "result"
+    await bob.sees(bot.jid, "Answer number", 120)
+    assert (await alice.iq("get", bot.full, "<ping xmlns='urn:xmpp:ping'/>", 120)).type == "result"
     await alice.messages.until(lambda: any("Answer number" not in text for text in alice.texts(bot.jid)), "she is told why")
     minutes = 1 + int((time.monotonic() - began) / 60)  # that have begun
     assert len(world.model.about("Flood")) <= 5 * minutes + 1

@@ -137,7 +137,7 @@ async def test_an_invitation_is_kept_over_a_restart(world):
     start = len(alice.presences)
     bot.kill()
     await world.start_bot(bot)
-    await alice.sees_occupant(room, bot.nick, seconds=30, start=start)
+    await alice.sees_occupant(room, bot.nick, seconds=60, start=start)
 
 
 async def test_an_invitation_with_a_password_uses_it(world):
@@ -170,6 +170,7 @@ async def test_a_join_that_fails_says_why(world):
                                "the reason of the failure")
 
 
+@pytest.mark.limit(280)
 async def test_a_room_that_forgot_the_bot_is_noticed_and_joined_again(world):
     """XEP-0410: the room's server lost the occupant; a second session of the account leaves in the bot's name."""
     alice = await world.person()
@@ -181,7 +182,7 @@ async def test_a_room_that_forgot_the_bot_is_noticed_and_joined_again(world):
     await alice.login()
     await alice.join(room)
     await (await world.watcher()).login()
-    await alice.sees_occupant(room, bot.nick, seconds=45, start=start)
+    await alice.sees_occupant(room, bot.nick, seconds=120, start=start)
     alice.say_in(room, f"{bot.nick}: hello")
     await alice.sees(room, "Answer number")
 

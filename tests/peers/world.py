@@ -143,7 +143,7 @@ class World:
         await (await self.watcher()).sees_presence(
             lambda p: p.sender.split("/")[0] == bot.jid and p.type == "unavailable", f"{bot.jid} offline", start=start)
 
-    async def responds(self, address: str, asker: Person | None = None, seconds: float = 30) -> None:
+    async def responds(self, address: str, asker: Person | None = None, seconds: float = 90) -> None:
         """Waits until an entity answers a ping (XEP-0199): where presence does not tell, as after a restart."""
         asker = asker or await self.watcher()
         async with asyncio.timeout(seconds):

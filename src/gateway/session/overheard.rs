@@ -111,8 +111,79 @@ impl Inner {
     }
 }
 
+/// The room's own id decides. A client's may come again, as some count anew with each session, and is looked at only where
+/// the archive has the line under an id that it did not have when it came live.
 fn is_same((ids, sender): &(Ids, Sender), inbound: &Inbound) -> bool {
-    let shared = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
-    shared(&ids.stanza_id, &inbound.ids.stanza_id)
-        || shared(&ids.id, &inbound.ids.id) && sender.is_same(&inbound.sender)
+    match (&ids.stanza_id, &inbound.ids.stanza_id) {
+        (Some(known), Some(new)) => known == new,
+        (None, None) => false,
+        _ => ids.id.is_some() && ids.id == inbound.ids.id && sender.is_same(&inbound.sender),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::room_text;
+    use super::*;
+
+    #[test]
+    fn a_line_is_known_again() {
+        struct Case {
+            name: &'static str,
+            /// The stanza's id, and the room's.
+            ids: (&'static str, Option<&'static str>),
+            nick: &'static str,
+            of_a_room_without: bool,
+            same: bool,
+        }
+        let first = |without: bool| {
+            let mut first = room_text("bob", "1", "hello");
+            if without {
+                first.ids.stanza_id = None;
+            }
+            (first.ids, first.sender)
+        };
+        for case in [
+            Case {
+                name: "the archive's copy",
+                ids: ("1", Some("room-1")),
+                nick: "bob",
+                of_a_room_without: false,
+                same: true,
+            },
+            Case {
+                name: "a client that counts anew",
+                ids: ("1", Some("room-2")),
+                nick: "bob",
+                of_a_room_without: false,
+                same: false,
+            },
+            Case {
+                name: "the copy of a line that came without a room's id",
+                ids: ("1", Some("room-1")),
+                nick: "bob",
+                of_a_room_without: true,
+                same: true,
+            },
+            Case {
+                name: "the same id of somebody else",
+                ids: ("1", Some("room-1")),
+                nick: "eve",
+                of_a_room_without: true,
+                same: false,
+            },
+            Case {
+                name: "a client that counts anew where there is no archive",
+                ids: ("1", None),
+                nick: "bob",
+                of_a_room_without: true,
+                same: false,
+            },
+        ] {
+            let mut inbound = room_text(case.nick, case.ids.0, "hello");
+            inbound.ids.stanza_id = case.ids.1.map(Into::into);
+            let same = is_same(&first(case.of_a_room_without), &inbound);
+            assert_eq!(same, case.same, "{}", case.name);
+        }
+    }
 }

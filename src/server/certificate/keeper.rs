@@ -142,16 +142,29 @@ impl Keeper {
         };
         info!(names = names.join(", "), "A certificate is ordered");
         match ordering.run().await {
-            Ok(chain) => {
-                self.backoff.reset();
-                // Where names are missing, it is tried again, but not soon.
-                self.patience =
-                    (!chain.facts.missing.is_empty()).then(|| Instant::now() + LAST_RETRY);
-                replaced(certificates, chain);
-            }
+            Ok(chain) => self.issued(certificates, chain),
             Err(failure) => self.failed(certificates, &failure),
         }
-        LOOK.min(Duration::from_secs(1))
+        Duration::ZERO
+    }
+
+    fn issued(&mut self, certificates: &Certificates, chain: Chain) {
+        // With a clock that is days ahead a new certificate is due at once: no order may follow on its heels.
+        let due = chain.facts.renewal() <= OffsetDateTime::now_utc();
+        if due {
+            warn!("The new certificate is near its end already; check the clock of this machine");
+        } else {
+            self.backoff.reset();
+        }
+        self.patience = if due {
+            Some(Instant::now() + self.backoff.next_delay())
+        } else if chain.facts.missing.is_empty() {
+            None
+        } else {
+            // The names that could not be proven are tried again, but not soon.
+            Some(Instant::now() + LAST_RETRY)
+        };
+        replaced(certificates, chain);
     }
 
     fn failed(&mut self, certificates: &Certificates, failure: &Failure) {

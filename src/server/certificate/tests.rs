@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ProtocolVersion};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
 use tempfile::TempDir;
 use time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::{client, server};
 
@@ -289,39 +291,39 @@ async fn protocols_are_those_of_the_listener() {
         name: &'static str,
         direct: bool,
         offered: &'static [&'static [u8]],
-        /// `None`: no handshake.
-        negotiated: Option<Option<&'static [u8]>>,
+        /// What was negotiated, empty for nothing; an error: no handshake.
+        expected: Result<&'static [u8], ()>,
     }
     let cases = [
         Case {
             name: "XEP-0368",
             direct: true,
             offered: &[XMPP_CLIENT],
-            negotiated: Some(Some(XMPP_CLIENT)),
+            expected: Ok(XMPP_CLIENT),
         },
         Case {
             name: "direct TLS without ALPN",
             direct: true,
             offered: &[],
-            negotiated: Some(None),
+            expected: Ok(b""),
         },
         Case {
             name: "a browser at the wrong port",
             direct: true,
             offered: &[b"h2", b"http/1.1"],
-            negotiated: None,
+            expected: Err(()),
         },
         Case {
             name: "STARTTLS with ALPN",
             direct: false,
             offered: &[XMPP_CLIENT],
-            negotiated: Some(None),
+            expected: Ok(b""),
         },
         Case {
             name: "a look that nobody expects",
             direct: true,
             offered: &[ACME_TLS],
-            negotiated: None,
+            expected: Err(()),
         },
     ];
     let data_dir = tempfile::tempdir().unwrap();
@@ -334,11 +336,11 @@ async fn protocols_are_those_of_the_listener() {
             certificates.starttls()
         };
         let ends = connect(config, &client_config(case.offered), "localhost").await;
-        let negotiated = ends
-            .as_ref()
-            .ok()
-            .map(|(_, far)| far.get_ref().1.alpn_protocol());
-        assert_eq!(negotiated, case.negotiated, "{}", case.name);
+        let negotiated = match &ends {
+            Ok((_, far)) => Ok(far.get_ref().1.alpn_protocol().unwrap_or_default()),
+            Err(_) => Err(()),
+        };
+        assert_eq!(negotiated, case.expected, "{}", case.name);
     }
 }
 
@@ -376,6 +378,107 @@ fn an_authority_that_looks_sees_its_own_certificate_and_nobody_else_does() {
     assert_eq!(looks(&[XMPP_CLIENT, ACME_TLS]), usual);
     drop(answered);
     assert_eq!(looks(&[ACME_TLS]), None);
+}
+
+/// Looks as an authority does: at the certificate, whatever extensions it has.
+#[derive(Debug)]
+struct Authority;
+
+impl ServerCertVerifier for Authority {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+impl Authority {
+    fn config() -> Arc<ClientConfig> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Self))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ACME_TLS.to_vec()];
+        Arc::new(config)
+    }
+}
+
+#[tokio::test]
+async fn a_look_is_told_from_a_client_and_has_a_listener_of_its_own() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let settings = Settings::new(&XmppServer::new("chat.moltis.org"), data_dir.path());
+    let certificates = Certificates::open(settings).unwrap();
+    let challenges = &certificates.0.resolver.challenges;
+    let _answered = challenges
+        .answer(Challenge::TlsAlpn, "chat.moltis.org", "t", "t.x")
+        .unwrap();
+    let look = Authority::config();
+    let (near, far) = connect(certificates.direct_tls(), &look, "chat.moltis.org")
+        .await
+        .unwrap();
+    assert!(is_validation(far.get_ref().1));
+    let (_near, far) = connect(
+        certificates.direct_tls(),
+        &client_config(&[XMPP_CLIENT]),
+        "chat.moltis.org",
+    )
+    .await
+    .unwrap();
+    assert!(!is_validation(far.get_ref().1));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = Stop::new();
+    let looking = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("chat.moltis.org").unwrap();
+        let mut other = TlsConnector::from(look)
+            .connect(name, stream)
+            .await
+            .unwrap();
+        let seen = other.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        // It ends with the handshake.
+        assert!(other.read_u8().await.is_err());
+        stop.cancel();
+        seen
+    };
+    let (ended, seen) = tokio::join!(
+        certificates.answer_validations(listener, stop.clone()),
+        looking
+    );
+    ended.unwrap();
+    assert_eq!(seen, fingerprint(&near));
 }
 
 #[test]

@@ -1,17 +1,33 @@
 //! What the server can do beyond RFC 6121, a file for each XEP. A feature registers what it claims; this table is the
 //! only list.
 
+pub mod archive;
+mod avatar;
+pub mod blocking;
+mod bookmarks;
 mod caps;
+pub mod carbons;
 mod commands;
+mod contact;
 mod disco;
+mod displayed;
+mod last;
+pub mod offline;
 mod pep;
 mod ping;
+mod private;
 pub mod register;
+mod stanza_id;
+mod time;
+mod vcard;
+mod version;
 
 use anyhow::{Context, Result};
 
 use super::Server;
+use super::archive::MESSAGES;
 use super::router::Router;
+use crate::storage::Batch;
 
 type Register = fn(&mut Router, &Server) -> Result<()>;
 
@@ -20,9 +36,22 @@ const FEATURES: &[(&str, Register)] = &[
     ("disco", disco::register),
     ("ping", ping::register),
     ("caps", caps::register),
+    ("blocking", blocking::register),
+    ("archive", archive::register),
+    ("offline", offline::register),
+    ("carbons", carbons::register),
     ("pep", pep::register),
     ("register", register::register),
     ("commands", commands::register),
+    ("private", private::register),
+    ("bookmarks", bookmarks::register),
+    ("vcard", vcard::register),
+    ("avatar", avatar::register),
+    ("displayed", displayed::register),
+    ("version", version::register),
+    ("time", time::register),
+    ("last", last::register),
+    ("contact", contact::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
@@ -30,4 +59,13 @@ pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
         register(router, server).with_context(|| format!("Failed to set up {name}"))?;
     }
     Ok(())
+}
+
+/// Removes what features keep of an account that is deleted; `owner`: its local part.
+pub fn erase(owner: &str) -> Batch {
+    Batch::new()
+        .clear(MESSAGES, owner)
+        .clear(offline::OFFLINE, owner)
+        .delete_owner(archive::PREFERENCES, owner)
+        .delete_owner(blocking::BLOCKED, owner)
 }

@@ -356,7 +356,11 @@ const OWNERS: &str = "muc#roomconfig_roomowners";
 mod tests {
     use super::*;
 
-    fn submit(fields: &[(&str, &[&str])]) -> Element {
+    /// Names and values.
+    type Fields = &'static [(&'static str, &'static [&'static str])];
+    type Changed = fn(&mut Config);
+
+    fn submit(fields: Fields) -> Element {
         let mut form = Form::new("submit", ns::MUC_ROOMCONFIG);
         for (var, values) in fields {
             form = form.field("text-single", var, "", values.iter().copied());
@@ -389,7 +393,7 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_are_refused() {
-        let table: [(&str, &[(&str, &[&str])], bool); 9] = [
+        let table: [(&str, Fields, bool); 9] = [
             (
                 "a password that is blank",
                 &[(PROTECTED, &["1"]), (SECRET, &[""])],
@@ -423,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_password_is_kept_forgotten_or_changed() {
-        let table: [(&str, &[(&str, &[&str])], &str); 4] = [
+        let table: [(&str, Fields, &str); 4] = [
             ("not mentioned", &[(PUBLIC, &["1"])], "old"),
             ("off", &[(PROTECTED, &["0"]), (SECRET, &["old"])], ""),
             ("on, unchanged", &[(PROTECTED, &["1"])], "old"),
@@ -442,8 +446,7 @@ mod tests {
     #[test]
     fn each_change_has_its_codes() {
         let config = Config::default();
-        type Change = fn(&mut Config);
-        let table: [(&str, Change, &[u16]); 6] = [
+        let table: [(&str, Changed, &[u16]); 6] = [
             ("nothing", |_| {}, &[]),
             ("the name", |config| config.name = "x".into(), &[104]),
             ("no more archive", |config| config.archived = false, &[171]),

@@ -58,13 +58,16 @@ impl Incoming {
         answer
     }
 
-    /// The error that answers this. `None`: what is an error or a result is not answered (RFC 6120, 8.3.1).
+    /// The error that answers this. `None`: what is an error or a result is not answered (RFC 6120, 8.3.1), and who leaves
+    /// is gone.
     pub fn error(&self, error: &StanzaError) -> Option<Element> {
-        if matches!(self.kind(), "error" | "result") {
+        let is_presence = self.stanza.name() == "presence";
+        let leaves = is_presence && self.kind() == "unavailable";
+        if leaves || matches!(self.kind(), "error" | "result") {
             return None;
         }
         let mut answer = self.answer("error");
-        if self.stanza.name() == "presence" {
+        if is_presence {
             // Says that it is about the room (the examples of XEP-0045, 7.2).
             answer.append_child(Element::bare("x", ns::MUC));
         }

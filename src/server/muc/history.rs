@@ -33,6 +33,15 @@ pub struct Entry {
     pub stanza: Element,
 }
 
+impl Entry {
+    /// The message with its id in this room (XEP-0359).
+    pub fn numbered(room: &BareJid, at: i64, mut stanza: Element, id: &str) -> Self {
+        let attributes = [("id", id), ("by", room.as_str())];
+        stanza.append_child(element("stanza-id", ns::STANZA_ID, &attributes));
+        Self { at, stanza }
+    }
+}
+
 /// A message to keep.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spoken {

@@ -15,4 +15,4 @@ pub use config::Config;
 pub use event::{Effect, Event, Incoming};
 pub use history::{History, NoArchive};
 pub use room::{Limits, Room};
-pub use service::{Creators, Outbound, Policy, Service};
+pub use service::{Creators, Outbound, People, Policy, Service};

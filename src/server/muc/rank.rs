@@ -231,8 +231,8 @@ mod tests {
                 for to in Affiliation::ALL {
                     let found = may_change_affiliation(actor, target, to);
                     let expected = match (actor, target, to) {
-                        (Owner, _, _) => Ok(()),
-                        (Admin, Outcast | None | Member, Outcast | None | Member) => Ok(()),
+                        (Owner, _, _)
+                        | (Admin, Outcast | None | Member, Outcast | None | Member) => Ok(()),
                         (Admin, _, Outcast | None | Member) => Err(StanzaError::not_allowed()),
                         _ => Err(StanzaError::forbidden()),
                     };

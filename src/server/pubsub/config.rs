@@ -174,7 +174,7 @@ pub(super) struct Field {
 }
 
 /// A form's booleans (XEP-0004, 3.3).
-pub(super) fn boolean(value: &str) -> Option<bool> {
+pub fn boolean(value: &str) -> Option<bool> {
     match value {
         "1" | "true" => Some(true),
         "0" | "false" => Some(false),

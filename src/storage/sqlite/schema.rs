@@ -36,7 +36,6 @@ pub(super) const MIGRATIONS: [&str; 2] = [
         owner TEXT NOT NULL,
         UNIQUE (archive, owner)
     ) STRICT;
-    CREATE INDEX place_by_owner ON place (owner);
     INSERT INTO place (archive, owner) SELECT DISTINCT archive, owner FROM archive;
     CREATE TABLE entry (
         id INTEGER PRIMARY KEY,

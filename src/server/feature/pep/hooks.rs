@@ -3,26 +3,28 @@
 use jid::BareJid;
 use minidom::Element;
 
+use super::super::super::pubsub::Actor;
 use super::super::super::pubsub::request::Request as Asked;
-use super::super::super::pubsub::{Actor, Notification};
 use super::super::super::{Server, StanzaError};
+use super::super::{avatar, bookmarks, vcard};
 
 /// An answer to a request for a node that is another one in disguise. `None`: the node is what it is.
 pub(super) async fn instead(
-    _server: &Server,
-    _service: &BareJid,
-    _actor: &Actor,
-    _asked: &Asked,
+    server: &Server,
+    service: &BareJid,
+    actor: &Actor,
+    asked: &Asked,
 ) -> Result<Option<Option<Element>>, StanzaError> {
-    Ok(None)
+    bookmarks::instead(server, service, actor, asked).await
 }
 
 /// What follows from a request that was done.
 pub(super) async fn after(
-    _server: &Server,
-    _service: &BareJid,
-    _asked: &Asked,
-    _notifications: &[Notification],
+    server: &Server,
+    service: &BareJid,
+    asked: &Asked,
 ) -> Result<(), StanzaError> {
-    Ok(())
+    bookmarks::after(server, service, asked).await?;
+    avatar::after(server, service, asked).await?;
+    vcard::after(server, service, asked).await
 }

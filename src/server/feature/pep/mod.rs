@@ -14,6 +14,7 @@ use self::audience::Contacts;
 pub(super) use self::audience::{session_wants, visitor_wants};
 use super::super::pubsub::access::Relation;
 use super::super::pubsub::config::{AccessModel, Config};
+use super::super::pubsub::form::Filled;
 use super::super::pubsub::request::{NewItem, Request as Asked};
 use super::super::pubsub::{Actor, Audience, Engine, Limits, Notification, Profile};
 use super::super::router::{IqType, Reply, Request, Router, Target};
@@ -119,7 +120,7 @@ fn defaults(node: &str) -> Config {
 }
 
 /// What somebody is to an account.
-async fn relation(
+pub(super) async fn relation(
     server: &Server,
     service: &BareJid,
     jid: &BareJid,
@@ -164,7 +165,7 @@ async fn perform(server: &Server, service: &BareJid, actor: &Actor, asked: Asked
         .handle(service, actor, asked.clone())
         .await?;
     tell(server, service, &outcome.notifications).await;
-    if let Err(error) = hooks::after(server, service, &asked, &outcome.notifications).await {
+    if let Err(error) = hooks::after(server, service, &asked).await {
         warn!(account = %service, ?error, "What follows from a publication was not done");
     }
     Ok(outcome.answer)
@@ -178,13 +179,41 @@ pub(super) async fn publish(
     id: &str,
     payload: Element,
 ) -> Result<(), StanzaError> {
+    publish_with(server, service, node, id, payload, None).await
+}
+
+/// As [`publish`]; a node that is new is open to everybody, as what the item is made of was before.
+pub(super) async fn publish_open(
+    server: &Server,
+    service: &BareJid,
+    node: &str,
+    id: &str,
+    payload: Element,
+) -> Result<(), StanzaError> {
+    let is_new = engine(server)?.record(service, node).await?.is_none();
+    let open = vec![AccessModel::Open.name().to_owned()];
+    let options = is_new.then(|| Filled {
+        cancelled: false,
+        fields: vec![("pubsub#access_model".to_owned(), open)],
+    });
+    publish_with(server, service, node, id, payload, options).await
+}
+
+async fn publish_with(
+    server: &Server,
+    service: &BareJid,
+    node: &str,
+    id: &str,
+    payload: Element,
+    options: Option<Filled>,
+) -> Result<(), StanzaError> {
     let asked = Asked::Publish {
         node: node.to_owned(),
         item: Some(NewItem {
             id: Some(id.to_owned()),
             payload: Some(payload),
         }),
-        options: None,
+        options,
     };
     let actor = Actor::owner(service.clone());
     let outcome = engine(server)?.handle(service, &actor, asked).await?;

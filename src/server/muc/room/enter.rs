@@ -47,6 +47,7 @@ impl Room {
             Some(current) => self.change_nick(&current, &nick, session, &incoming.stanza, out)?,
             None => self.enter(now, &nick, session, &incoming.stanza, out)?,
         }
+        self.occupants.answered(session);
         Ok(())
     }
 

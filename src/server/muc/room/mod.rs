@@ -46,7 +46,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            occupants: 2_000,
+            // All of them, and what was said, fit into the mailbox of who enters.
+            occupants: 800,
             affiliations: 10_000,
             sessions: 20,
             archive: false,

@@ -125,6 +125,16 @@ impl Occupants {
         occupant.changed();
     }
 
+    /// What answers a presence carries its id once.
+    pub(super) fn answered(&mut self, session: &FullJid) {
+        let nick = self.nicks.get(session);
+        let occupant = nick.and_then(|nick| self.by_nick.get_mut(nick));
+        let sessions = occupant.map(|occupant| &mut occupant.sessions);
+        for one in sessions.into_iter().flatten() {
+            one.id = None;
+        }
+    }
+
     /// Takes one session away. Answers its occupant as it was with this session alone; with the last session the occupant is
     /// gone.
     pub(super) fn take(&mut self, session: &FullJid) -> Option<Occupant> {

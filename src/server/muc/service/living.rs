@@ -13,9 +13,8 @@ use crate::server::StanzaError;
 use crate::server::mail::Mail;
 use crate::server::muc::event::{Change, Effect, Event, Incoming, Speech};
 use crate::server::muc::history::{Entry, Request, Spoken, select};
-use crate::server::muc::room::Room;
+use crate::server::muc::room::{Listing, Room};
 use crate::storage::{Answer, Batch, Durability};
-use crate::xmpp::element::element;
 use crate::xmpp::ns;
 
 pub(super) struct Living {
@@ -65,10 +64,10 @@ impl Living {
         now: i64,
         event: Event,
     ) -> Outcome {
+        let (before, mut outcome) = (self.room.listing(), Outcome::default());
         if self.room.is_locked() && now.saturating_sub(self.since) > LOCKED {
             self.room.unlock();
         }
-        let (before, mut outcome) = (self.room.listing(), Outcome::default());
         let mut effects = self.room.handle(now, event);
         loop {
             for effect in effects {
@@ -86,7 +85,7 @@ impl Living {
     }
 
     /// The list of rooms follows the room; one that nobody is in may leave the memory.
-    fn settle(&mut self, service: &Service, before: &crate::server::muc::room::Listing) {
+    fn settle(&mut self, service: &Service, before: &Listing) {
         let Some(node) = self.room.address().node() else {
             return;
         };
@@ -168,12 +167,9 @@ impl Living {
             } else {
                 crate::server::random_id()
             };
-            let attributes = [("id", id.as_str()), ("by", self.room.address().as_str())];
-            stanza.append_child(element("stanza-id", ns::STANZA_ID, &attributes));
-            self.past.push_back(Entry {
-                at: now,
-                stanza: stanza.clone(),
-            });
+            let entry = Entry::numbered(self.room.address(), now, stanza, &id);
+            stanza = entry.stanza.clone();
+            self.past.push_back(entry);
             while self.past.len() > service.policy.history {
                 self.past.pop_front();
             }

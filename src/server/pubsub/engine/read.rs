@@ -10,6 +10,7 @@ use super::super::access::{self, Relation};
 use super::super::config::SendLast;
 use super::super::event::{Notification, Recipients, stamp};
 use super::super::form::{META_DATA, field, form};
+use super::super::node::Record;
 use super::super::page::Paging;
 use super::super::store::{self, StoredItem};
 use super::live::Held;
@@ -117,6 +118,16 @@ impl Engine {
         let entries = self.entries(service, node, &mut held).await?;
         let chosen: Vec<_> = entries.iter().collect();
         self.fetch(service, node, &held, &chosen).await
+    }
+
+    /// A node's configuration, affiliations and subscriptions.
+    pub async fn record(
+        &self,
+        service: &BareJid,
+        node: &str,
+    ) -> Result<Option<Arc<Record>>, StanzaError> {
+        let held = self.find(service, node).await?;
+        Ok(held.map(|held| Arc::clone(&held.record)))
     }
 
     /// The last item of a node, whatever anybody may.

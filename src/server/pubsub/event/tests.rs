@@ -150,7 +150,7 @@ async fn events_reach_who_may_see_them_once() {
         let reached = notification
             .addressees(&bare("juliet@capulet.example"), &Contacts)
             .await;
-        let reached: Vec<&str> = reached.iter().map(|jid| jid.as_str()).collect();
+        let reached: Vec<&str> = reached.iter().map(Jid::as_str).collect();
         assert_eq!(reached, case.reached, "{}", case.name);
     }
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::server::muc::config::Whois;
 
+const SECOND: &str = "hag66@shakespeare.example/phone";
+
 #[test]
 fn who_enters_sees_the_others_then_oneself_then_the_subject() {
     let mut stage = Stage::open(Config::default());
@@ -209,7 +211,6 @@ fn several_sessions_of_one_person_share_a_nick() {
         whois: Whois::Anyone,
         ..Config::default()
     });
-    const SECOND: &str = "hag66@shakespeare.example/phone";
     stage.enter(SECOND, "thirdwitch");
     let seen = stage.seen(SECOND);
     assert_eq!(seen.len(), 4, "two others, oneself, the subject: {seen:?}");
@@ -268,6 +269,11 @@ fn a_changed_presence_is_seen_by_all() {
     let own = stage.got.remove(GUEST).unwrap();
     assert_eq!(own[0].attr("id"), Some("p"));
     assert_eq!(own.len(), 1);
+    stage.administer(OWNER, "<item nick='thirdwitch' role='visitor'/>");
+    let own = stage.got.remove(GUEST).unwrap();
+    assert_eq!(own[0].attr("id"), None, "the id answers once");
+    stage.administer(OWNER, "<item nick='thirdwitch' role='participant'/>");
+    stage.clear();
     // To the room itself too.
     stage.send(
         GUEST,
@@ -318,7 +324,6 @@ fn a_new_nick_is_told_with_the_old_one() {
 #[test]
 fn one_of_two_sessions_takes_a_nick_of_its_own_and_back() {
     let mut stage = Stage::full(Config::default());
-    const SECOND: &str = "hag66@shakespeare.example/phone";
     stage.enter(SECOND, "thirdwitch");
     stage.clear();
     stage.send(SECOND, "<presence to='coven@rooms.example/phonewitch'/>");

@@ -2,6 +2,8 @@
 
 use super::*;
 
+type Change = fn(&mut Config);
+
 const INVITED: &str = "banquo@shakespeare.example";
 
 fn invite(stage: &mut Stage, who: &str) {
@@ -35,7 +37,6 @@ fn an_invitation_comes_from_the_room_with_its_password() {
 
 #[test]
 fn only_those_who_may_invite_do() {
-    type Change = fn(&mut Config);
     let table: [(&str, Change, &str, &str); 7] = [
         ("open", |_| {}, GUEST, "ok"),
         ("from outside", |_| {}, OTHER, "not-acceptable"),

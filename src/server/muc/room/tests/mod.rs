@@ -187,12 +187,11 @@ impl Stage {
 
     /// Submits a form with these fields.
     pub(super) fn configure(&mut self, who: &str, fields: &[(&str, &str)]) -> String {
-        let fields: String = fields
-            .iter()
-            .map(|(var, value)| {
-                format!("<field var='muc#roomconfig_{var}'><value>{value}</value></field>")
-            })
-            .collect();
+        let field = |(var, value): &(&str, &str)| {
+            format!("<field var='muc#roomconfig_{var}'><value>{value}</value></field>")
+        };
+        let fields: Vec<String> = fields.iter().map(field).collect();
+        let fields = fields.concat();
         let form = format!(
             "<query xmlns='{}'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{}</value></field>{fields}</x></query>",
             ns::MUC_OWNER,

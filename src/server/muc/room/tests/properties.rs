@@ -107,7 +107,7 @@ fn reveals(stanza: &Element, to: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_room_keeps_its_promises(events in prop::collection::vec((0..PEOPLE.len(), xml()), 1..60)) {

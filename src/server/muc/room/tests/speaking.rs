@@ -2,6 +2,8 @@
 
 use super::*;
 
+type Change = fn(&mut Config);
+
 #[test]
 fn what_one_says_all_hear_with_its_id() {
     let mut stage = Stage::full(Config::default());
@@ -115,7 +117,6 @@ fn a_visitor_asks_for_a_voice_and_a_moderator_gives_it() {
 #[test]
 fn the_archive_is_for_those_who_could_enter() {
     let query = "<query xmlns='urn:xmpp:mam:2'/>";
-    type Change = fn(&mut Config);
     let table: [(&str, Change, &str, bool); 6] = [
         ("open", |_| {}, OTHER, true),
         (
