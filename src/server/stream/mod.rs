@@ -62,6 +62,7 @@ pub struct Streams(Arc<Shared>);
 struct Shared {
     server: Server,
     tls: Tls,
+    failures: Throttle,
     resumable: sm::Resumable,
     pipes: mpsc::Sender<(DuplexStream, BareJid)>,
     /// Taken by the listener, which serves them.
@@ -77,10 +78,12 @@ pub enum Security {
 
 impl Streams {
     pub fn new(server: Server, tls: Tls) -> Self {
+        let limit = server.settings().limits.login_failures_per_ip;
         let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
         Self(Arc::new(Shared {
             server,
             tls,
+            failures: Throttle::login_failures(limit),
             resumable: sm::Resumable::default(),
             pipes,
             waiting: Mutex::new(Some(waiting)),
@@ -93,7 +96,7 @@ impl Streams {
 
     /// Failed logins by address; HTTP counts its own here too.
     pub fn failures(&self) -> &Throttle {
-        self.0.server.accounts().login_failures()
+        &self.0.failures
     }
 
     /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
