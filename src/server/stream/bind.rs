@@ -19,11 +19,14 @@ pub(super) const FEATURE: Feature = Feature {
     negotiate,
 };
 
-fn list(_: &Negotiation) -> Vec<Element> {
+fn list(negotiation: &Negotiation) -> Vec<Element> {
     // Clients that know RFC 3921 alone want a session unless it is optional.
     let mut session = Element::bare("session", ns::SESSION);
     session.append_child(Element::bare("optional", ns::SESSION));
-    vec![Element::bare("bind", ns::BIND), session]
+    let mut features = vec![Element::bare("bind", ns::BIND), session];
+    // XEP-0115, 6.3: what the server itself can do.
+    features.extend(negotiation.streams.server().caps());
+    features
 }
 
 fn negotiate(negotiation: &mut Negotiation, element: Element) -> Answer<'_> {

@@ -62,6 +62,7 @@ pub struct Streams(Arc<Shared>);
 struct Shared {
     server: Server,
     tls: Tls,
+    failures: Throttle,
     resumable: sm::Resumable,
     pipes: mpsc::Sender<(DuplexStream, BareJid)>,
     /// Taken by the listener, which serves them.
@@ -77,10 +78,12 @@ pub enum Security {
 
 impl Streams {
     pub fn new(server: Server, tls: Tls) -> Self {
+        let limit = server.settings().limits.login_failures_per_ip;
         let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
         Self(Arc::new(Shared {
             server,
             tls,
+            failures: Throttle::login_failures(limit),
             resumable: sm::Resumable::default(),
             pipes,
             waiting: Mutex::new(Some(waiting)),
@@ -93,9 +96,11 @@ impl Streams {
 
     /// Failed logins by address; HTTP counts its own here too.
     pub fn failures(&self) -> &Throttle {
-        let failures = self.0.server.accounts().login_failures();
-        failures.set_limit(self.0.server.settings().limits.login_failures_per_ip);
-        failures
+        let settings = self.0.server.settings();
+        self.0
+            .failures
+            .set_limit(settings.limits.login_failures_per_ip);
+        &self.0.failures
     }
 
     /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
@@ -254,7 +259,7 @@ async fn finish(output: &mut Output, end: End) -> bool {
             debug!(condition = error.condition, "A stream is closed");
             let mut element = error.to_element();
             if let Some(detail) = detail {
-                element.append_child(detail);
+                element.append_child(*detail);
             }
             output.element(&element);
         }

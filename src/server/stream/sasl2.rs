@@ -1,5 +1,7 @@
 //! SASL2 (XEP-0388), with Bind 2 (XEP-0386), resumption (XEP-0198) and FAST (XEP-0484) in the same round trip.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jid::BareJid;
 use minidom::Element;
 use secrecy::ExposeSecret;
@@ -198,11 +200,7 @@ fn resource(bind: &Element, client: &str) -> String {
         random_id()
     } else {
         let digest = Sha256::digest(client.as_bytes());
-        digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        URL_SAFE_NO_PAD.encode(digest.get(..9).unwrap_or_default())
     };
     if tag.is_empty() {
         own

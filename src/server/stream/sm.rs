@@ -132,7 +132,7 @@ impl Queue {
             );
             return Err(End::Error(
                 StreamError::new("undefined-condition").text("You acknowledge what was not sent"),
-                Some(detail),
+                Some(Box::new(detail)),
             ));
         }
         self.unacknowledged.drain(..count);
