@@ -143,7 +143,10 @@ mod tests {
         assert_eq!(answer.take(&first), Update::New(0, "Good".into()));
         let replace = "<replace id='1' xmlns='urn:xmpp:message-correct:0'/>";
         let second = message(&format!("id='2'><body>Good day</body>{replace}{ACTIVE}"));
-        assert_eq!(answer.take(&second), Update::Corrected(0, "Good day".into()));
+        assert_eq!(
+            answer.take(&second),
+            Update::Corrected(0, "Good day".into())
+        );
         assert_eq!(answer.progress(), Progress::Complete);
         assert_eq!(answer.text(), "Good day");
     }
