@@ -22,6 +22,7 @@ STEPS = [(kind, re.compile(pattern)) for kind, pattern in (
     ("receives", r"(?P<who>\w+) receives:"),
     ("nothing", r"(?P<who>\w+) receives nothing"),
     ("ignores", r"(?P<who>\w+) ignores what came"),
+    ("announces", r"(?P<who>\w+) announces what (?:he|she) wants"),
     ("befriend", r"(?P<who>\w+) and (?P<other>\w+) are contacts"),
 )]
 

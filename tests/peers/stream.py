@@ -18,6 +18,7 @@ from stanza import CLIENT
 STREAMS = "http://etherx.jabber.org/streams"
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 BIND = "urn:ietf:params:xml:ns:xmpp-bind"
+DISCO = "http://jabber.org/protocol/disco#info"
 BARRIER = "barrier-"
 
 
@@ -35,6 +36,8 @@ class Stream:
         self._arrived: asyncio.Queue[ET.Element | None] = asyncio.Queue()
         self._barriers: dict[str, asyncio.Event] = {}
         self._numbers = itertools.count(1)
+        # What it says of itself when it is asked; None: the questions are for the script.
+        self._capabilities: list[str] | None = None
         self._parser: ET.XMLPullParser | None = None
         self._depth = 0
         self._task: asyncio.Task | None = None
@@ -153,8 +156,26 @@ class Stream:
         passed = self._barriers.pop(element.get("id", ""), None)
         if passed is not None:
             passed.set()
+        elif self._capabilities is not None and (query := element.find(f"{{{DISCO}}}query")) is not None:
+            self._say_capabilities(element, query.get("node", ""))
         elif not self.server.is_noise(element):
+            if element.tag == f"{{{CLIENT}}}message" and self.jid and "from" not in element.attrib:
+                # RFC 6120, 8.1.2.1: it is of the own account.
+                element.set("from", self.jid.split("/")[0])
             self._arrived.put_nowait(element)
+
+    def announce(self, wanted: list[str]) -> None:
+        """Presence whose capabilities (XEP-0115) say that it wants these nodes (XEP-0163, 4.3)."""
+        self._capabilities = sorted([DISCO, *(f"{node}+notify" for node in wanted)])
+        text = "client/bot//Scenario<" + "".join(f"{feature}<" for feature in self._capabilities)
+        version = base64.b64encode(hashlib.sha1(text.encode()).digest()).decode()
+        self.write("<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:example:scenario' "
+                   f"ver='{version}'/></presence>")
+
+    def _say_capabilities(self, iq: ET.Element, node: str) -> None:
+        features = "".join(f"<feature var='{feature}'/>" for feature in self._capabilities)
+        self.write(f"<iq type='result' id='{iq.get('id')}' to='{iq.get('from', '')}'><query xmlns='{DISCO}' node='{node}'>"
+                   f"<identity category='client' type='bot' name='Scenario'/>{features}</query></iq>")
 
 
 def scram_proof(password: str, salt: bytes, iterations: int, message: str) -> str:
