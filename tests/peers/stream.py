@@ -19,6 +19,7 @@ STREAMS = "http://etherx.jabber.org/streams"
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 BIND = "urn:ietf:params:xml:ns:xmpp-bind"
 DISCO = "http://jabber.org/protocol/disco#info"
+REQUEST = "{urn:xmpp:sm:3}r"
 BARRIER = "barrier-"
 
 
@@ -33,6 +34,7 @@ class Stream:
         self.server = server
         self.jid = ""
         self.features: ET.Element | None = None
+        self._instead: ET.Element | None = None
         self._arrived: asyncio.Queue[ET.Element | None] = asyncio.Queue()
         self._barriers: dict[str, asyncio.Event] = {}
         self._numbers = itertools.count(1)
@@ -62,7 +64,7 @@ class Stream:
         if first.tag == f"{{{STREAMS}}}features":
             self.features = first
         else:
-            self._arrived.put_nowait(first)
+            self._instead = first
 
     async def login(self, user: str, password: str, resource: str = "") -> "Stream":
         await self.authenticate(user, password)
@@ -101,6 +103,9 @@ class Stream:
 
     async def next(self, seconds: float = PATIENCE) -> ET.Element:
         """The next child of the stream, in the order of arrival."""
+        if self._instead is not None:
+            element, self._instead = self._instead, None
+            return element
         element = await asyncio.wait_for(self._arrived.get(), seconds)
         if element is None:
             self._arrived.put_nowait(None)
@@ -158,7 +163,8 @@ class Stream:
             passed.set()
         elif self._capabilities is not None and (query := element.find(f"{{{DISCO}}}query")) is not None:
             self._say_capabilities(element, query.get("node", ""))
-        elif not self.server.is_noise(element):
+        # When a server asks for an acknowledgement is its own affair (XEP-0198, 4).
+        elif element.tag != REQUEST and not self.server.is_noise(element):
             if element.tag == f"{{{CLIENT}}}message" and self.jid and "from" not in element.attrib:
                 # RFC 6120, 8.1.2.1: it is of the own account.
                 element.set("from", self.jid.split("/")[0])
