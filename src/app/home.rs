@@ -19,7 +19,7 @@ use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
 use crate::server::feature;
 use crate::server::listener::{self, Listener};
-use crate::server::muc::service::{Policy, Service};
+use crate::server::muc::service::{People, Policy, Service};
 use crate::server::stream::{Streams, Tls};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
@@ -42,6 +42,7 @@ pub(super) struct Home {
 pub(super) struct Prepared {
     pub home: Home,
     listeners: Vec<Listener>,
+    rooms: Arc<Service>,
 }
 
 /// Builds the server and binds its ports, so that what is in the way is an error before anything starts. `None`: the
@@ -74,7 +75,9 @@ pub(super) async fn prepare(
         .map(|bot| bot.jid.clone());
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
-    server.set_hosts(hosts(&settings, storage).await?);
+    let rooms = rooms(&settings, storage).await?;
+    let host: Arc<dyn Host> = rooms.clone();
+    server.set_hosts(vec![(settings.muc_host.clone(), host)]);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),
@@ -92,7 +95,11 @@ pub(super) async fn prepare(
         demo,
         bot,
     };
-    Ok(Some(Prepared { home, listeners }))
+    Ok(Some(Prepared {
+        home,
+        listeners,
+        rooms,
+    }))
 }
 
 fn generated() -> Result<SecretString> {
@@ -121,7 +128,7 @@ async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Cer
         .context("Failed to find a certificate")
 }
 
-async fn hosts(settings: &XmppServer, storage: &Storage) -> Result<Vec<(String, Arc<dyn Host>)>> {
+async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>> {
     let host = settings.muc_host.parse().context("muc_host is no domain")?;
     let policy = Policy::new(host, &settings.domain);
     let rooms = Service::open(
@@ -131,7 +138,7 @@ async fn hosts(settings: &XmppServer, storage: &Storage) -> Result<Vec<(String, 
     )
     .await
     .context("Failed to read the rooms")?;
-    Ok(vec![(settings.muc_host.clone(), Arc::new(rooms))])
+    Ok(Arc::new(rooms))
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.
@@ -145,15 +152,14 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
     let saved = secrets
         .get(&jid)
         .context("Failed to read the demo's password")?;
-    let password = match saved {
-        Some(saved) => saved.password,
-        None => {
-            let password = generated()?;
-            secrets
-                .add(&jid, &password)
-                .context("Failed to keep the demo's password")?;
-            password
-        }
+    let password = if let Some(saved) = saved {
+        saved.password
+    } else {
+        let password = generated()?;
+        secrets
+            .add(&jid, &password)
+            .context("Failed to keep the demo's password")?;
+        password
     };
     if server.accounts().exists(&name) {
         let set = server
@@ -179,7 +185,11 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
 impl Prepared {
     /// Lets people in.
     pub(super) fn serve(self, supervisor: &Supervisor) -> Home {
-        let Self { home, listeners } = self;
+        let Self {
+            home,
+            listeners,
+            rooms,
+        } = self;
         let streams = home.streams.clone();
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
             listener::serve(listeners, streams, stop)
@@ -191,6 +201,13 @@ impl Prepared {
         let server = home.server.clone();
         supervisor.spawn(Phase::Storage, "server/accounts", |stop| {
             server.accounts().clone().keep(stop)
+        });
+        // Told while there are streams to tell it over (XEP-0045, 332).
+        let people = People(home.server.clone());
+        supervisor.spawn(Phase::Sessions, "server/rooms", |stop| async move {
+            stop.cancelled().await;
+            rooms.stop(&people).await;
+            Ok(())
         });
         let server = home.server.clone();
         supervisor.spawn(Phase::Listeners, "server/archive", |stop| {
@@ -236,6 +253,10 @@ impl Home {
                     })
                 }),
                 limit: config.xmpp_server.limits.stanza_bytes,
+            },
+            challenge: {
+                let certificates = self.certificates.clone();
+                Arc::new(move |token: &str| certificates.http_challenge(token))
             },
         }
     }

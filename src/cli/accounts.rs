@@ -120,8 +120,9 @@ pub(super) async fn list(globals: &Globals, arguments: &List) -> Result<ExitCode
         say(&serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let domain = answer["domain"].as_str().unwrap_or_default();
-    let users = answer["users"].as_array().map_or(&[][..], Vec::as_slice);
+    let domain = text(&answer, "domain");
+    let users = answer.get("users").and_then(Value::as_array);
+    let users = users.map_or(&[][..], Vec::as_slice);
     if users.is_empty() {
         complain(&format!(
             "There are no accounts yet; add one with `moltis adduser alice@{domain}`"
@@ -135,18 +136,23 @@ pub(super) async fn list(globals: &Globals, arguments: &List) -> Result<ExitCode
 
 /// An account for a person: address, last login, and whether it is disabled.
 fn line(user: &Value, domain: &str) -> String {
-    let name = user["name"].as_str().unwrap_or_default();
-    let login = match user["last_login"].as_i64() {
+    let at = |field: &str| user.get(field).and_then(Value::as_i64);
+    let name = text(user, "name");
+    let login = match at("last_login") {
         Some(at) => format!("last login {}", date(at)),
         None => "never logged in".to_owned(),
     };
-    let created = user["created"].as_i64().map(date).unwrap_or_default();
-    let disabled = if user["disabled"].is_null() {
-        ""
-    } else {
+    let created = at("created").map(date).unwrap_or_default();
+    let disabled = if at("disabled").is_some() {
         ", disabled"
+    } else {
+        ""
     };
     format!("{name}@{domain}  created {created}, {login}{disabled}")
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn date(seconds: i64) -> String {
@@ -195,7 +201,7 @@ fn ask(file: Option<&Path>, make_up: bool) -> Result<Option<(SecretString, bool)
         bail!("No password was given; nothing was changed");
     };
     let again = secret::prompt("The same again")?;
-    if again.map(|again| again.expose_secret() == password.expose_secret()) != Some(true) {
+    if again.is_none_or(|again| again.expose_secret() != password.expose_secret()) {
         bail!("The passwords differ; nothing was changed");
     }
     Ok(Some((password, false)))

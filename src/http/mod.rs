@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
@@ -56,7 +56,11 @@ pub struct Shown {
 pub struct EmbeddedServer {
     pub web_chat: WebChat,
     pub websocket: websocket::Service,
+    pub challenge: Challenge,
 }
+
+/// Answers a certificate authority's token (RFC 8555, 8.3).
+pub type Challenge = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Binds the listener, so that a port in use is an error before anything starts.
 pub async fn bind(address: &str, port: u16) -> Result<TcpListener> {
@@ -104,8 +108,13 @@ fn server_routes(
             websocket::accept(upgrade, &visit, &config.server, limit, accepted)
         }
     };
+    let challenge = Arc::clone(&server.challenge);
     web_chat::router(server.web_chat.clone())
         .route(websocket::PATH, get(upgrade))
+        .route(
+            "/.well-known/acme-challenge/{token}",
+            get(async move |Path(token): Path<String>| prove(&challenge, &token)),
+        )
         .route(
             "/.well-known/host-meta",
             get(|shown, visit| host_meta(shown, visit, Format::Xml)),
@@ -114,6 +123,15 @@ fn server_routes(
             "/.well-known/host-meta.json",
             get(|shown, visit| host_meta(shown, visit, Format::Json)),
         )
+}
+
+/// RFC 8555, 8.3: the authority asks without encryption, and need not be somebody.
+fn prove(challenge: &Challenge, token: &str) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    match challenge(token) {
+        Some(proof) => (kind, proof).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn host_meta(State(shown): State<Shown>, visit: Visit, format: Format) -> Response {

@@ -51,7 +51,7 @@ use self::mail::Mail;
 use self::router::{Happening, Router};
 use self::session::{Origin, Session};
 use self::stanza::{Kind, Stanza, presence};
-use crate::storage::{Batch, Storage};
+use crate::storage::Storage;
 
 pub use error::{Condition, ErrorType, StanzaError, StreamError};
 
@@ -248,10 +248,13 @@ impl Server {
                 }
             })
         }));
-        self.0.accounts.on_delete(Arc::new(|name| {
-            Batch::new()
+        self.0.accounts.on_delete(Arc::new(|jid| {
+            let name = jid.node().map_or("", |name| name.as_str());
+            let batch = feature::erase(name)
                 .delete_owner(roster::ROSTER, name)
                 .delete_owner(roster::ROSTER_VERSION, name)
+                .and(feature::erase(name));
+            Box::pin(std::future::ready(Ok(batch)))
         }));
     }
 
@@ -260,7 +263,10 @@ impl Server {
         let refused = |text| StreamError::new("not-authorized").text(text);
         match change {
             Change::Created | Change::Enabled => {}
-            Change::Deleted => self.evict(jid, &refused("The account was deleted")).await,
+            Change::Deleted => {
+                self.evict(jid, &refused("The account was deleted")).await;
+                feature::gone(self, jid).await;
+            }
             Change::Disabled => self.evict(jid, &refused("The account was disabled")).await,
             Change::Password { by } => {
                 let account = self.account_in_memory(jid);

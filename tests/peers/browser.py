@@ -23,6 +23,8 @@ class Browser:
         self.directory, self.size = directory, (width, height)
         self.requests: list[str] = []  # every address asked for, data: and blob: left out
         self.complaints: list[str] = []  # errors of scripts, of the network, of the content security policy
+        self.sent: list[str] = []  # messages of WebSockets
+        self.received: list[str] = []
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future] = {}
         self._loaded = asyncio.Event()
@@ -106,6 +108,10 @@ class Browser:
                 self._asked(parameters["request"]["url"])
             case "Network.webSocketCreated":
                 self._asked(parameters["url"])
+            case "Network.webSocketFrameSent":
+                self.sent.append(parameters["response"]["payloadData"])
+            case "Network.webSocketFrameReceived":
+                self.received.append(parameters["response"]["payloadData"])
             case "Log.entryAdded" if parameters["entry"]["level"] == "error":
                 entry = parameters["entry"]
                 self.complaints.append(f"{entry['source']}: {entry['text']} {entry.get('url', '')}")

@@ -9,7 +9,7 @@ use tracing::info;
 use super::credentials::{Credentials, Record};
 use super::{
     ACCOUNTS, Account, Accounts, Change, Error, LAST_LOGINS, LONGEST_NAME, lock, now, random,
-    write_lock,
+    tokens, write_lock,
 };
 use crate::storage::{self, Batch};
 
@@ -71,7 +71,7 @@ impl Accounts {
         }
         let credentials = Arc::new(self.derive(password).await?);
         let new = Arc::clone(&credentials);
-        let batch = self.without_tokens(name);
+        let batch = tokens::forget(name);
         self.change(name, batch, move |account| account.credentials = new)
             .await?;
         self.tell(name, Change::Password { by }).await;
@@ -81,7 +81,7 @@ impl Accounts {
     /// Nobody can log in to it; everything is kept.
     pub async fn disable(&self, name: &NodeRef) -> Result<(), Error> {
         let at = now();
-        let batch = self.without_tokens(name);
+        let batch = tokens::forget(name);
         self.change(name, batch, |account| account.disabled = Some(at))
             .await?;
         self.tell(name, Change::Disabled).await;
@@ -103,14 +103,13 @@ impl Accounts {
             return Err(Error::Unknown(jid));
         }
         let tombstone = Record::Deleted { at: now() }.to_bytes();
-        let batch = self
-            .without_tokens(name)
+        let mut batch = tokens::forget(name)
             .delete(LAST_LOGINS, &self.0.domain, name)
             .put(ACCOUNTS, &self.0.domain, name, tombstone);
         let forget = lock(&self.0.forget).clone();
-        let batch = forget
-            .iter()
-            .fold(batch, |batch, forget| batch.and(forget(name)));
+        for forget in forget {
+            batch = batch.and(forget(jid.clone()).await?);
+        }
         self.0.storage.commit(batch).await?;
         write_lock(&self.0.known).remove(name);
         drop(writing);

@@ -71,7 +71,7 @@ pub enum Change {
 }
 
 /// What deletes what a feature keeps for an account; committed together with the account's end.
-pub type Forget = Arc<dyn Fn(&NodeRef) -> Batch + Send + Sync>;
+pub type Forget = Arc<dyn Fn(BareJid) -> BoxFuture<'static, storage::Result<Batch>> + Send + Sync>;
 /// Is told what has happened; whoever asked for the change waits for it.
 pub type Observer = Arc<dyn Fn(BareJid, Change) -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -119,7 +119,6 @@ struct Inner {
     /// Passwords are computed with by so many threads at most.
     computing: Semaphore,
     registrations: Throttle,
-    login_failures: Throttle,
     forget: Mutex<Vec<Forget>>,
     observers: Mutex<Vec<Observer>>,
 }
@@ -157,9 +156,8 @@ impl Accounts {
             logged_in: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             computing: Semaphore::new(threads),
-            // The limits come with the settings.
+            // The limit comes with the settings.
             registrations: Throttle::registrations(0),
-            login_failures: Throttle::login_failures(0),
             forget: Mutex::default(),
             observers: Mutex::default(),
         })))
@@ -186,11 +184,6 @@ impl Accounts {
     /// Accounts made from an address before a login.
     pub fn registrations(&self) -> &Throttle {
         &self.0.registrations
-    }
-
-    /// Refused logins from an address. Whoever asks sets the limit of the settings first.
-    pub fn login_failures(&self) -> &Throttle {
-        &self.0.login_failures
     }
 
     /// Whether there is an account of this name, disabled or not.

@@ -91,7 +91,10 @@ async fn features_forget_a_deleted_account_and_whoever_watches_is_told() {
         lock(&watcher).push((jid.to_string(), change));
         Box::pin(std::future::ready(()))
     }));
-    accounts.on_delete(Arc::new(|name| Batch::new().delete_owner(NOTES, name)));
+    accounts.on_delete(Arc::new(|jid| {
+        let name = jid.node().unwrap().to_owned();
+        Box::pin(async move { Ok(Batch::new().delete_owner(NOTES, &name)) })
+    }));
     for name in [&juliet, &romeo] {
         accounts.create_without_password(name).await.unwrap();
         let note = Batch::new().put(NOTES, name, "k", Vec::new());

@@ -289,11 +289,11 @@ impl Accounts {
         }
         Ok(Verified { answer, rotate })
     }
+}
 
-    /// All tokens of an account end.
-    pub(super) fn without_tokens(&self, name: &NodeRef) -> Batch {
-        Batch::new().delete_owner(TOKENS, name)
-    }
+/// All tokens of an account end.
+pub(super) fn forget(name: &NodeRef) -> Batch {
+    Batch::new().delete_owner(TOKENS, name)
 }
 
 #[cfg(test)]

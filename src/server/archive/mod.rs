@@ -70,22 +70,7 @@ impl Archives {
     async fn cipher(&self) -> Result<&Cipher, Error> {
         self.0
             .cipher
-            .get_or_try_init(async || {
-                let (storage, name) = (&self.0.storage, self.0.archive.0);
-                let new: [u8; ids::KEY] = rand::random();
-                let put = Batch::new().put_new(KEYS, name, "ids", new.to_vec());
-                match storage.commit(put).await {
-                    Ok(_) => return Ok(Cipher::new(&new)),
-                    Err(Error::Taken { .. }) => {}
-                    Err(other) => return Err(other),
-                }
-                let known = storage.get(KEYS, name, "ids").await?;
-                let known = known.and_then(|key| <[u8; ids::KEY]>::try_from(key).ok());
-                known.map_or_else(
-                    || Err(Error::Backend("The key of the archive is damaged".into())),
-                    |key| Ok(Cipher::new(&key)),
-                )
-            })
+            .get_or_try_init(async || Ok(Cipher::new(&key(&self.0.storage, self.0.archive).await?)))
             .await
     }
 
@@ -239,5 +224,25 @@ impl Archives {
             let batch = Batch::new().prune(self.0.archive, Some(owner), step);
             self.0.storage.note(batch).await?;
         }
+    }
+}
+
+/// The key of an archive's ids, made the first time. Whoever was faster has the say.
+async fn key(storage: &Storage, archive: Archive) -> Result<[u8; ids::KEY], Error> {
+    let known = async || storage.get(KEYS, archive.0, "ids").await;
+    let damaged = |_| Error::Backend("The key of an archive is damaged".into());
+    if let Some(key) = known().await? {
+        return key.try_into().map_err(damaged);
+    }
+    let new: [u8; ids::KEY] = rand::random();
+    let put = Batch::new().put_new(KEYS, archive.0, "ids", new.to_vec());
+    match storage.commit(put).await {
+        Ok(_) => Ok(new),
+        Err(Error::Taken { .. }) => known()
+            .await?
+            .unwrap_or_default()
+            .try_into()
+            .map_err(damaged),
+        Err(other) => Err(other),
     }
 }

@@ -17,7 +17,7 @@ use crate::xmpp::element::element;
 use crate::xmpp::ns;
 
 /// By account: the second of 1970 at which its last session became unavailable.
-const LAST: KeyValue = KeyValue("last_activity");
+pub(super) const LAST: KeyValue = KeyValue("last_activity");
 const KEY: &str = "left";
 
 struct Started(Instant);

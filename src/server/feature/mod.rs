@@ -23,6 +23,8 @@ mod vcard;
 mod version;
 
 use anyhow::{Context, Result};
+use jid::BareJid;
+use tracing::error;
 
 use super::Server;
 use super::archive::MESSAGES;
@@ -62,10 +64,23 @@ pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
 }
 
 /// Removes what features keep of an account that is deleted; `owner`: its local part.
-pub fn erase(owner: &str) -> Batch {
+pub(super) fn erase(owner: &str) -> Batch {
     Batch::new()
         .clear(MESSAGES, owner)
         .clear(offline::OFFLINE, owner)
         .delete_owner(archive::PREFERENCES, owner)
         .delete_owner(blocking::BLOCKED, owner)
+        .delete_owner(last::LAST, owner)
+        .delete_owner(private::PRIVATE, owner)
+        .delete_owner(vcard::VCARD, owner)
+}
+
+/// Removes what is not in [`erase`], when the account is gone: its name is not given again, so that it may take its time.
+pub(super) async fn gone(server: &Server, account: &BareJid) {
+    let Ok(engine) = pep::engine(server) else {
+        return;
+    };
+    if let Err(error) = engine.delete_service(account).await {
+        error!(%account, condition = ?error.condition, "The nodes of the deleted account stay in the store");
+    }
 }

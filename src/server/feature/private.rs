@@ -1,6 +1,5 @@
 //! XEP-0049: Private XML Storage. Bookmarks in it are those of XEP-0402: one list, whichever way a client looks at it.
 
-use jid::BareJid;
 use minidom::Element;
 
 use super::super::router::{IqType, Reply, Request, Router, Target};
@@ -10,7 +9,7 @@ use crate::storage::{Batch, KeyValue};
 use crate::xmpp::ns;
 
 /// By account; the key is the namespace and the name of the element.
-const PRIVATE: KeyValue = KeyValue("private");
+pub(super) const PRIVATE: KeyValue = KeyValue("private");
 
 const MOST_ELEMENTS: usize = 200;
 const MOST_BYTES: usize = 128 * 1_024;
@@ -90,19 +89,6 @@ async fn set(request: Request) -> Reply {
     Ok(None)
 }
 
-impl Server {
-    /// Deletes the private elements of an account that is gone.
-    pub async fn delete_private(&self, account: &BareJid) -> Result<(), StanzaError> {
-        let owner = account.node().map_or("", |node| node.as_str());
-        let mut batch = Batch::new();
-        for (key, _) in self.storage().list(PRIVATE, owner, "").await? {
-            batch = batch.delete(PRIVATE, owner, &key);
-        }
-        self.storage().commit(batch).await?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::{client, server};
@@ -134,14 +120,6 @@ mod tests {
             .ask("get", "", &ask("<exodus xmlns='exodus:prefs'/>"))
             .await;
         assert!(String::from(&full).contains("Juliet"));
-        server
-            .delete_private(&BareJid::new("juliet@example.org").unwrap())
-            .await
-            .unwrap();
-        let gone = juliet
-            .ask("get", "", &ask("<exodus xmlns='exodus:prefs'/>"))
-            .await;
-        assert!(!String::from(&gone).contains("Juliet"));
     }
 
     #[tokio::test]

@@ -13,17 +13,20 @@ use crate::xmpp::ns;
 pub(super) const FEATURE: Feature = Feature {
     name: "bind",
     needs: state::AUTHENTICATED,
-    forbids: 0,
+    forbids: state::BOUND,
     list,
     takes: &[("iq", ns::JABBER_CLIENT)],
     negotiate,
 };
 
-fn list(_: &Negotiation) -> Vec<Element> {
+fn list(negotiation: &Negotiation) -> Vec<Element> {
     // Clients that know RFC 3921 alone want a session unless it is optional.
     let mut session = Element::bare("session", ns::SESSION);
     session.append_child(Element::bare("optional", ns::SESSION));
-    vec![Element::bare("bind", ns::BIND), session]
+    let mut features = vec![Element::bare("bind", ns::BIND), session];
+    // XEP-0115, 6.3: what the server itself can do.
+    features.extend(negotiation.streams.server().caps());
+    features
 }
 
 fn negotiate(negotiation: &mut Negotiation, element: Element) -> Answer<'_> {
@@ -78,6 +81,8 @@ pub(super) async fn open(
         held: Vec::new(),
         handled: 0,
         id: None,
+        managed: false,
+        inactive: false,
     })
 }
 

@@ -21,6 +21,10 @@ impl Held {
         self.inactive = true;
     }
 
+    pub(super) fn is_inactive(&self) -> bool {
+        self.inactive
+    }
+
     /// What has waited.
     pub(super) fn active(&mut self) -> Vec<Mail> {
         self.inactive = false;

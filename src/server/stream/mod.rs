@@ -8,7 +8,9 @@ mod csi;
 mod limits;
 mod negotiation;
 mod rate;
+mod register;
 mod sasl;
+mod sasl2;
 mod session;
 mod sm;
 mod starttls;
@@ -19,10 +21,12 @@ pub mod xml;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jid::BareJid;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, debug, debug_span};
 
@@ -92,6 +96,10 @@ impl Streams {
 
     /// Failed logins by address; HTTP counts its own here too.
     pub fn failures(&self) -> &Throttle {
+        let settings = self.0.server.settings();
+        self.0
+            .failures
+            .set_limit(settings.limits.login_failures_per_ip);
         &self.0.failures
     }
 
@@ -142,10 +150,7 @@ impl Streams {
                 self.run(negotiation, stop).await;
             }
             Security::DirectTls => {
-                let accepted = tokio::time::timeout(
-                    negotiation::DEADLINE,
-                    self.accept(io, Security::DirectTls),
-                );
+                let accepted = timeout(negotiation::DEADLINE, self.accept(io, Security::DirectTls));
                 let Ok(Ok((io, bindings))) = accepted.await else {
                     debug!("A TLS handshake failed");
                     return;
@@ -168,7 +173,7 @@ impl Streams {
             via: "local".to_owned(),
         };
         let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
-            .with(state::ENCRYPTED | state::TRUSTED);
+            .with(state::ENCRYPTED | state::TRUSTED | state::LOCAL);
         negotiation.local = Some(account);
         self.run(negotiation, stop).await;
     }
@@ -243,18 +248,18 @@ impl std::fmt::Debug for Streams {
 }
 
 /// How long a peer may take to read why it is sent away.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_millis(200);
 
-/// Says why, and closes (RFC 6120, 4.4 and 4.9.1).
-async fn finish(output: &mut Output, end: End) {
+/// Says why, and closes (RFC 6120, 4.4 and 4.9.1). Whether everything was written before.
+async fn finish(output: &mut Output, end: End) -> bool {
     match end {
-        End::Lost => return,
+        End::Lost => return false,
         End::Closed => {}
         End::Error(error, detail) => {
             debug!(condition = error.condition, "A stream is closed");
             let mut element = error.to_element();
             if let Some(detail) = detail {
-                element.append_child(detail);
+                element.append_child(*detail);
             }
             output.element(&element);
         }
@@ -264,12 +269,11 @@ async fn finish(output: &mut Output, end: End) {
         }
     }
     output.close();
-    let goodbye = async {
-        output.flush().await?;
-        output.shut_down().await
-    };
-    let done = tokio::time::timeout(GOODBYE, goodbye).await;
-    if !matches!(done, Ok(Ok(()))) {
+    if !matches!(timeout(GOODBYE, output.flush()).await, Ok(Ok(()))) {
         debug!("The peer has not read the end");
+        return false;
     }
+    // Whoever does not wait for it has read all.
+    timeout(GOODBYE, output.shut_down()).await.ok();
+    true
 }

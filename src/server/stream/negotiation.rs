@@ -10,7 +10,7 @@ use tracing::trace;
 use super::sm::Parcel;
 use super::wire::{End, Input, Output};
 use super::xml::{Event, Header, Opening};
-use super::{Streams, bind, limits, sasl, sm, starttls};
+use super::{Streams, bind, limits, register, sasl, sasl2, sm, starttls};
 use crate::runtime::Stop;
 use crate::server::sasl::ChannelBinding;
 use crate::server::session::Origin;
@@ -28,6 +28,9 @@ pub(super) mod state {
     /// A login is accepted on it: encrypted, or on loopback with `allow_plaintext`.
     pub(in crate::server::stream) const TRUSTED: u8 = 4;
     pub(in crate::server::stream) const AUTHENTICATED: u8 = 8;
+    pub(in crate::server::stream) const BOUND: u8 = 16;
+    /// The client is in this process, and who it is was settled when it was let in.
+    pub(in crate::server::stream) const LOCAL: u8 = 32;
 }
 
 /// A stream feature: when it is offered, how it is listed, what asks for it.
@@ -49,6 +52,8 @@ pub(super) type Answer<'a> = BoxFuture<'a, Result<Next, End>>;
 pub(super) const STREAM_FEATURES: &[Feature] = &[
     starttls::FEATURE,
     sasl::FEATURE,
+    sasl2::FEATURE,
+    register::FEATURE,
     bind::FEATURE,
     sm::FEATURE,
     limits::FEATURE,
@@ -234,10 +239,10 @@ impl Negotiation {
     async fn answer(&mut self, element: Element) -> Result<Next, End> {
         let asked = STREAM_FEATURES.iter().find(|feature| {
             let mut takes = feature.takes.iter();
-            takes.any(|(name, namespace)| element.is(name, *namespace))
+            self.offers(feature) && takes.any(|(name, namespace)| element.is(name, *namespace))
         });
         match asked {
-            Some(feature) if self.offers(feature) => {
+            Some(feature) => {
                 trace!(feature = feature.name, "A client asks for a feature");
                 (feature.negotiate)(self, element).await
             }

@@ -151,6 +151,11 @@ async fn attempt(
             })
             .ok_or(Condition::NotAuthorized.into()));
     }
+    let limits = &negotiation.streams.server().settings().limits;
+    negotiation
+        .streams
+        .failures()
+        .set_limit(limits.login_failures_per_ip);
     let refused = negotiation
         .origin
         .address

@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use minidom::Element;
 use minidom::rxml::{Namespace, xml_ncname};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::csi::Held;
@@ -76,7 +76,7 @@ pub(super) async fn run(streams: &Streams, bound: Bound, stop: &Stop) {
     let mut running = Running {
         streams,
         output,
-        managed: parcel.id.is_some(),
+        managed: parcel.managed,
         session: parcel.session,
         mailbox: parcel.mailbox,
         queue: parcel.queue,
@@ -88,18 +88,19 @@ pub(super) async fn run(streams: &Streams, bound: Bound, stop: &Stop) {
         settling: FuturesOrdered::new(),
         lang,
     };
-    if let Some(id) = running.id.clone() {
-        running.resumed(id, parcel.held);
+    if parcel.inactive {
+        running.held.inactive();
     }
+    running.take_up(parcel.held);
     let (end, routing, takeover) = running.exchange(input, stop).await;
     running.end(end, routing, takeover, stop).await;
 }
 
 impl Running<'_> {
-    /// Sends again what the last connection lost.
-    fn resumed(&mut self, id: String, held: Vec<Mail>) {
+    /// Sends again what the last connection lost, and what came meanwhile.
+    fn take_up(&mut self, held: Vec<Mail>) {
         self.session.set_parked(false);
-        self.takeover = Some(self.register(id));
+        self.takeover = self.id.clone().map(|id| self.register(id));
         for mail in self.queue.iter() {
             self.output.mail(mail);
         }
@@ -198,7 +199,11 @@ impl Running<'_> {
                     }
                     tick.as_mut().reset(watch.next);
                 }
-                error = &mut ended => return (error.into(), routing, None),
+                error = &mut ended => {
+                    // What led to the end was sent before it: the answer to the request that removed the account.
+                    self.drain();
+                    return (error.into(), routing, None);
+                }
                 () = &mut stopped => {
                     return (StreamError::new("system-shutdown").into(), routing, None);
                 }
@@ -363,7 +368,9 @@ impl Running<'_> {
             return self.hand_over(takeover, end).await;
         }
         let parks = matches!(end, End::Lost) && self.id.is_some();
-        timeout(PATIENCE, finish(&mut self.output, end)).await.ok(); // It gives up sooner.
+        if finish(&mut self.output, end).await && !self.managed {
+            self.queue.forget();
+        }
         if parks && let Some(takeover) = self.park(stop).await {
             return self.hand_over(takeover, End::Lost).await;
         }
@@ -392,9 +399,11 @@ impl Running<'_> {
             session: self.session,
             mailbox: self.mailbox,
             queue: self.queue,
+            inactive: self.held.is_inactive(),
             held: self.held.take(),
             handled: self.handled,
             id: self.id,
+            managed: self.managed,
         };
         if let Err(parcel) = takeover.send(parcel) {
             // Whoever asked has gone meanwhile.

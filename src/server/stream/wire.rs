@@ -40,7 +40,7 @@ pub(super) enum End {
     /// The connection broke, with an error or without.
     Lost,
     /// We close it, with this error and an application's own condition beside it.
-    Error(StreamError, Option<Element>),
+    Error(StreamError, Option<Box<Element>>),
     /// Another connection has taken the session over (XEP-0198, 5).
     Resumed,
 }

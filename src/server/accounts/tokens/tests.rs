@@ -21,7 +21,7 @@ fn slot(token: &str, expires: i64) -> Slot {
     }
 }
 
-fn attempt<'a>(proof: &'a [u8], count: Option<u64>) -> Attempt<'a> {
+fn attempt(proof: &[u8], count: Option<u64>) -> Attempt<'_> {
     Attempt {
         client: "phone",
         mechanism: NONE,

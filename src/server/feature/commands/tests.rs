@@ -24,10 +24,10 @@ async fn submit(
     name: &str,
     fields: &[(&str, &str)],
 ) -> Result<Element, String> {
-    let fields: String = fields
-        .iter()
-        .map(|(name, value)| format!("<field var='{name}'><value>{value}</value></field>"))
-        .collect();
+    let field = |(name, value): &(&str, &str)| {
+        format!("<field var='{name}'><value>{value}</value></field>")
+    };
+    let fields = fields.iter().map(field).collect::<Vec<_>>().concat();
     let form = if fields.is_empty() {
         String::new()
     } else {

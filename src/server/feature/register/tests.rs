@@ -3,6 +3,7 @@
 use super::*;
 use crate::server::accounts::Change;
 use crate::server::testing::{client, online, server, stanza, with};
+use crate::storage::KeyValue;
 
 #[test]
 fn a_wish_is_read_from_fields_or_a_form() {
@@ -175,6 +176,14 @@ async fn a_person_leaves_and_nothing_is_left() {
         .await
         .unwrap();
     juliet.drain();
+    let bookmarks = "<query xmlns='jabber:iq:private'><x xmlns='urn:x'>y</x></query>";
+    let vcard = "<vCard xmlns='vcard-temp'><FN>Romeo</FN></vCard>";
+    let nickname = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:x'>\
+        <item id='1'><x xmlns='urn:x'/></item></publish></pubsub>";
+    for payload in [bookmarks, vcard, nickname] {
+        let kept = romeo.ask("set", "", payload).await;
+        assert_eq!(kept.attr("type"), Some("result"), "{payload}");
+    }
     let query = "<query xmlns='jabber:iq:register'><remove/></query>";
     let answer = romeo.ask("set", "", query).await;
     assert_eq!(answer.attr("type"), Some("result"));
@@ -182,8 +191,20 @@ async fn a_person_leaves_and_nothing_is_left() {
     romeo.leave().await;
     let name = one.node().unwrap();
     assert!(!server.accounts().exists(name));
-    let owners = server.storage().owners(crate::server::roster::ROSTER).await;
-    assert_eq!(owners.unwrap(), ["juliet"]);
+    for store in [
+        "roster",
+        "roster_version",
+        "private",
+        "vcard",
+        "pubsub_nodes",
+        "fast_tokens",
+    ] {
+        let owners = server.storage().owners(KeyValue(store)).await.unwrap();
+        assert!(
+            !owners.iter().any(|owner| owner.starts_with("romeo")),
+            "{store}: {owners:?}"
+        );
+    }
     let told = juliet.drain();
     let has = |kind: &str| told.iter().any(|stanza| stanza.attr("type") == Some(kind));
     assert!(has("unsubscribed") && has("unsubscribe"), "{told:?}");

@@ -111,7 +111,11 @@ fn property_to_four(property: &Element) -> Option<Element> {
         for (old, new) in *parts {
             let text = part(property, old);
             filled |= text.is_some();
-            structured.append_child(text_element(new, ns::VCARD4, &text.unwrap_or_default()));
+            // The schema wants every part, empty or not (RFC 6351, 5).
+            structured.append_child(match text {
+                Some(text) => text_element(new, ns::VCARD4, &text),
+                None => four(new),
+            });
         }
         return filled.then_some(structured);
     }

@@ -15,7 +15,7 @@ use crate::storage::{Batch, KeyValue};
 use crate::xmpp::ns;
 
 /// By account; one key.
-const VCARD: KeyValue = KeyValue("vcard");
+pub(super) const VCARD: KeyValue = KeyValue("vcard");
 const KEY: &str = "vcard-temp";
 
 /// The item of the node.

@@ -6,9 +6,9 @@ use jid::{BareJid, FullJid};
 use minidom::Element;
 use sha2::Sha256;
 
+use super::Room;
 use super::announce::{Notice, occupant_id};
 use super::occupants::{Occupant, Session};
-use super::{Room, absent};
 use crate::server::muc::config::Whois;
 use crate::server::muc::event::{Effect, Incoming};
 use crate::server::muc::history::{self, Request};
@@ -203,8 +203,11 @@ impl Room {
         incoming: &Incoming,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
+        let Some(nick) = incoming.nick() else {
+            // From a server whose user has the room in the roster. Rooms have no presence of their own.
+            return Ok(());
+        };
         let asking = self.present(incoming)?;
-        let nick = incoming.nick().ok_or_else(absent)?;
         if let (Some(asked), Some(session)) = (self.occupants.get(nick), incoming.session()) {
             let reveal = self.reveals_to(asking.role);
             let stanzas = vec![self.seen(asked, reveal)];

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use futures::future::BoxFuture;
-use jid::{BareJid, FullJid, Jid};
+use jid::{FullJid, Jid};
 use minidom::Element;
 
-use super::{Outbound, Policy, Posted, Service};
+use super::{Outbound, Posted, Service};
 use crate::server::mail::Mail;
 use crate::server::muc::event::Incoming;
-use crate::server::muc::history::History;
 use crate::server::session::{MAILBOX, Session};
 use crate::server::stanza::Stanza;
 use crate::server::{Host, Server};
@@ -50,18 +48,6 @@ impl Outbound for People {
                 self.0.route(stanza, None).await;
             }
         })
-    }
-}
-
-impl Service {
-    /// The rooms of a server, on the host that its settings name. To be among its hosts.
-    pub async fn of(server: &Server, history: Arc<dyn History>) -> anyhow::Result<Self> {
-        let settings = server.settings();
-        let host = BareJid::new(&settings.muc_host).context("Failed to read muc_host")?;
-        let policy = Policy::new(host, server.domain());
-        Self::open(policy, server.storage().clone(), history)
-            .await
-            .context("Failed to read the rooms")
     }
 }
 

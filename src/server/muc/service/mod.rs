@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::future::BoxFuture;
 use jid::{BareJid, FullJid};
 use minidom::Element;
+use tracing::error;
 
 pub use self::host::People;
 
@@ -217,7 +218,9 @@ impl Service {
         let stored = self.storage.list(ROOMS, address.as_str(), "").await?;
         let stored = Stored::from_iter(stored);
         let Some(room) = Room::load(address.clone(), self.policy.limits, &stored) else {
-            return Ok(None);
+            // Nobody else gets its name.
+            error!(room = %address, "The room cannot be read from the store");
+            return Err(StanzaError::internal_server_error());
         };
         let past = self.history.newest(&address, self.policy.history).await?;
         let cell = Living::cell(room, past, now());

@@ -43,10 +43,10 @@ const fn special_in_attribute(byte: u8) -> bool {
 }
 
 /// Most data has nothing special in it and is copied as it is.
-fn resolve(raw: &str, special: fn(u8) -> bool, kind: Kind) -> Result<String, StreamError> {
+fn resolve(raw: &str, special: impl Fn(u8) -> bool, kind: Kind) -> Result<String, StreamError> {
     let mut out = String::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some(at) = rest.bytes().position(special) {
+    while let Some(at) = rest.bytes().position(&special) {
         // The special byte begins a character, so this splits between two.
         let (plain, found) = rest.split_at_checked(at).unwrap_or((rest, ""));
         out.push_str(plain);

@@ -392,4 +392,6 @@ fn a_probe_is_answered_to_occupants() {
         "<presence to='coven@rooms.example/secondwitch' type='probe'/>",
     );
     assert_eq!(stage.outcome(OTHER), "not-acceptable");
+    stage.send(OTHER, "<presence to='coven@rooms.example' type='probe'/>");
+    assert!(stage.got.is_empty(), "a room is in no roster");
 }
