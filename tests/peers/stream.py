@@ -19,7 +19,8 @@ STREAMS = "http://etherx.jabber.org/streams"
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 BIND = "urn:ietf:params:xml:ns:xmpp-bind"
 DISCO = "http://jabber.org/protocol/disco#info"
-REQUEST = "{urn:xmpp:sm:3}r"
+SM = "urn:xmpp:sm:3"
+REQUEST = f"{{{SM}}}r"
 BARRIER = "barrier-"
 
 
@@ -52,10 +53,11 @@ class Stream:
         self._reader, self._writer = await asyncio.open_connection(
             "127.0.0.1", self.server.tls_port, ssl=context, server_hostname=DOMAIN)
         self._task = asyncio.create_task(self._read())
-        await self._restart(to)
+        await self.restart(to)
         return self
 
-    async def _restart(self, to: str = DOMAIN) -> None:
+    async def restart(self, to: str = DOMAIN) -> None:
+        """A new stream over the same connection."""
         # An empty document begins: what arrives before our header is answered is not of it.
         self._parser, self._depth = ET.XMLPullParser(("start", "end")), 0
         self.write(f"<?xml version='1.0'?><stream:stream xmlns='{CLIENT}' xmlns:stream='{STREAMS}' to='{to}' "
@@ -68,7 +70,7 @@ class Stream:
 
     async def login(self, user: str, password: str, resource: str = "") -> "Stream":
         await self.authenticate(user, password)
-        await self._restart()
+        await self.restart()
         wanted = f"<resource>{resource}</resource>" if resource else ""
         self.write(f"<iq type='set' id='bind'><bind xmlns='{BIND}'>{wanted}</bind></iq>")
         bound = (await self.next()).find(f".//{{{BIND}}}jid")
