@@ -57,7 +57,7 @@ async def running(tmp_path_factory, authority):
         "xmpp_server": {
             "registration": "open", "limits": {"registrations_per_ip_per_hour": 2},
             "bots": {"helper": {"allowlist": [f"*@{DOMAIN}"], "rooms": [f"lobby@{ROOMS}"], "nick": "helper",
-                                "edit_throttle_ms": 100, "stream_min_initial_chars": 10}}}}).with_certificate()
+                                "stream_mode": "correction", "edit_throttle_ms": 100, "stream_min_initial_chars": 10}}}}).with_certificate()
     await server.start()
     yield server, model
     await server.stop()

@@ -49,7 +49,6 @@ async def test_profanity_in_the_demo_chats_with_the_bot_and_joins_the_lobby(tmp_
     try:
         await profanity.start()
         profanity.type(f"/msg {BOT}")
-        await profanity.shows(BOT)
         demo.model.then(Answer(FIRST, hold, LAST))
         profanity.type("How high is the Matterhorn?")
         begun = await profanity.shows(FIRST)
