@@ -75,6 +75,8 @@ class Stage:
             case "ignores":
                 await self._settle()
                 self.streams[step.who].waiting()
+            case "announces":
+                self.streams[step.who].announce(actor.settings["wants"].split())
             case "befriend":
                 await self._befriend(actor, self.script.actors[step.other])
 
