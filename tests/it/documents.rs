@@ -192,10 +192,14 @@ fn what_is_partial_says_what_is_left_out() {
     }
 }
 
+/// What stands between backquotes.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
 /// The features in a cell: one, or what they begin with and how each ends: `http://…#`, `one`, `other`.
 fn features(cell: &str) -> Vec<String> {
-    let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
-    match names.as_slice() {
+    match quoted(cell).as_slice() {
         [start, ends @ ..] if start.ends_with('#') => {
             ends.iter().map(|end| format!("{start}{end}")).collect()
         }
@@ -348,14 +352,10 @@ fn every_test_that_a_document_names_exists() {
         .iter()
         .flat_map(|side| ["RFCs", "XEPs"].map(|kind| format!("The {side}: {kind}")));
     for row in tables.flat_map(|heading| table(&document, &heading)) {
-        let shown_by = named(row.last().unwrap());
+        let shown_by = quoted(row.last().unwrap());
         assert!(!shown_by.is_empty(), "no test shows {}", row[0]);
         for test in shown_by {
-            assert!(
-                known.contains(&test),
-                "{}: no test is called {test}",
-                row[0]
-            );
+            assert!(known.contains(test), "{}: no test is called {test}", row[0]);
         }
     }
     for path in files("docs", "md") {
