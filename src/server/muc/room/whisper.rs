@@ -139,7 +139,13 @@ impl Room {
         nick: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
-        let occupant = self.present(incoming)?;
+        let occupant =
+            self.present(incoming)
+                .map_err(|error| match asks_what_it_is(&incoming.stanza) {
+                    // XEP-0045, 6.6.
+                    true => StanzaError::bad_request(),
+                    false => error,
+                })?;
         let from = self.address_of(&occupant.nick);
         if occupant.nick == nick
             && incoming.kind() == "get"
@@ -193,6 +199,10 @@ impl Room {
             absent()
         }
     }
+}
+
+fn asks_what_it_is(request: &Element) -> bool {
+    request.has_child("query", ns::DISCO_INFO) || request.has_child("query", ns::DISCO_ITEMS)
 }
 
 fn is_for_the_account(child: &Element) -> bool {
