@@ -17,7 +17,7 @@ from models import Model
 from moltis import Moltis
 from person import Person
 from servers import DOMAIN, PATIENCE, ROOMS
-from stanza import CLIENT
+from stanza import CLIENT, MARKERS
 from stream import SASL, SM, Stream, decoded, encoded
 from wire import Answer, Hold
 from world import PASSWORD
@@ -338,6 +338,10 @@ async def test_the_bot_at_home_answers_in_a_room_of_its_own_server(house):
     assert "Eiffel" not in begun.text
     hold.release()
     await alice.sees(room, "Eiffel.")
+    # XEP-0333, 5: in a room by the id that the room has given it.
+    asked = next(message for message in alice.messages if "when was the tower built" in (message.body or ""))
+    marker = next(message for message in alice.messages if message.marker == "displayed")
+    assert marker.payload(MARKERS).get("id") == asked.assigned_id(room)
 
 
 async def test_the_bot_at_home_is_seen_and_answers_what_it_is(house):
