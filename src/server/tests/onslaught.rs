@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::grammar;
-use crate::server::archive::RoomArchives;
+use crate::server::archive::rooms::RoomArchives;
 use crate::server::muc::service::{Policy, Service};
 use crate::server::session::settle;
 use crate::server::testing::{self, Client, client, online};
