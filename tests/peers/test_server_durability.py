@@ -31,13 +31,14 @@ async def own(authority, tmp_path):
     """Makes embedded servers for raw clients."""
     servers = []
 
-    async def make(directory: Path = tmp_path, more: dict | None = None, **settings) -> Moltis:
+    async def make(*, data_dir: Path | None = None, more: dict | None = None, **settings) -> Moltis:
         """`more`: other tables than [xmpp_server]."""
         limits = {"connections_per_ip": 10_000, "login_failures_per_ip": 10_000, "c2s_bytes_per_second": 0,
                   "offline_messages": 1_000_000}
-        server = Moltis(directory / "server", authority, allow_plaintext=True, limits=limits, **settings)
-        with (server.directory / "moltis.toml").open("a") as file:
-            file.write(toml(more or {}))
+        server = Moltis(tmp_path / "server", authority, allow_plaintext=True, limits=limits, **settings)
+        config = server.directory / "moltis.toml"
+        text = config.read_text() + toml(more or {})
+        config.write_text(text if data_dir is None else text.replace(str(server.directory / "data"), str(data_dir)))
         servers.append(server)
         await server.start()
         return server
@@ -207,3 +208,76 @@ async def answered(server: Moltis, user: str, robot: str, asked: dict[str, int])
                 asked[user] = len(to_robot)
                 return await courier.close()
             await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def small_disk(directory: Path, size: str):
+    """A file system of its own, which one can fill."""
+    directory.mkdir()
+    mounted = await asyncio.create_subprocess_exec("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory))
+    assert await mounted.wait() == 0, "a small file system can be mounted"
+    try:
+        yield directory
+    finally:
+        await (await asyncio.create_subprocess_exec("umount", "-l", str(directory))).wait()
+
+
+def fill(path: Path) -> None:
+    """To the last byte."""
+    with path.open("ab", buffering=0) as filler:
+        for size in (65536, 512):
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.write(bytes(size))
+
+
+async def test_a_full_disk_refuses_messages_and_loses_none(own, tmp_path):
+    async with small_disk(tmp_path / "disk", "16m") as disk:
+        server = await own(data_dir=disk)
+        users = ["alice", "bob", "away"]
+        for user in users:
+            await server.add_user(user, PASSWORD)
+        alice, bob = [await Courier(server.c2s_port, user, PASSWORD).login(presence=True) for user in users[:2]]
+        recipients: dict[str, str] = {}
+
+        async def say(prefix: str, count: int = 20) -> list[str]:
+            """To both, in turn; answers the ids."""
+            ids = [f"{prefix}-{number}" for number in range(count)]
+            for number, id in enumerate(ids):
+                recipients[id] = users[1 + number % 2]
+                alice.message(f"{recipients[id]}@{DOMAIN}", id, f"{id} {'x' * 2000}")
+            await alice.settle()
+            return ids
+        assert not set(await say("before")) & alice.errors.keys()
+        fill(disk / "filler")
+        # What is in the files already may be used again: some messages may still find room.
+        for turn in range(50):
+            refused = [id for id in await say(f"full{turn}") if id in alice.errors]
+            if len(refused) == 20:
+                break
+        else:
+            raise AssertionError("the disk is never full")
+        for id in refused:
+            error = alice.errors[id].find(f"{{{CLIENT}}}error")
+            assert (error.get("type"), error[0].tag) == ("wait", f"{{{STANZAS}}}resource-constraint"), ET.tostring(error)
+        # The rest of the service goes on.
+        await bob.ping()
+        (disk / "filler").unlink()
+        async with asyncio.timeout(20):
+            turn = 0
+            while set(await say(f"after{turn}")) & alice.errors.keys():
+                turn += 1
+        promised = set(alice.accepted)
+        for courier in (alice, bob):
+            await courier.close()
+        ledger = Ledger(server, users)
+        ledger.promised["alice"] = promised
+        for user in users[1:]:
+            ledger.promised[user] = {id for id in promised if recipients[id] == user}
+        await ledger.compare()
+        # A refusal is the truth: it is in no archive of a recipient.
+        kept = alice.errors.keys() & (ledger.held["bob"].keys() | ledger.held["away"].keys())
+        assert not kept, f"refused, and kept nevertheless: {sorted(kept)[:5]}"
+        came = Counter(await collect(server, "away"))
+        assert came.keys() == ledger.promised["away"] and max(came.values()) == 1
+        await server.stop()

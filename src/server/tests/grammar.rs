@@ -130,8 +130,24 @@ const ADDRESSES: &[&str] = &[
 ];
 
 const TYPES: &[&str] = &[
-    "get", "set", "get", "set", "result", "error", "chat", "normal", "headline", "groupchat",
-    "subscribe", "subscribed", "unsubscribe", "unsubscribed", "unavailable", "probe", "invisible", "",
+    "get",
+    "set",
+    "get",
+    "set",
+    "result",
+    "error",
+    "chat",
+    "normal",
+    "headline",
+    "groupchat",
+    "subscribe",
+    "subscribed",
+    "unsubscribe",
+    "unsubscribed",
+    "unavailable",
+    "probe",
+    "invisible",
+    "",
 ];
 
 /// What an attribute or a text is replaced by.
@@ -200,11 +216,32 @@ enum Change {
 }
 
 const NAMES: &[&str] = &[
-    "jid", "id", "node", "type", "name", "subscription", "affiliation", "role", "nick", "var", "by", "to", "from",
-    "stamp", "ver", "default", "queryid", "max_items", "action", "sessionid", "code", "xml",
+    "jid",
+    "id",
+    "node",
+    "type",
+    "name",
+    "subscription",
+    "affiliation",
+    "role",
+    "nick",
+    "var",
+    "by",
+    "to",
+    "from",
+    "stamp",
+    "ver",
+    "default",
+    "queryid",
+    "max_items",
+    "action",
+    "sessionid",
+    "code",
+    "xml",
 ];
 const ELEMENTS: &[&str] = &[
-    "query", "item", "items", "x", "pubsub", "message", "body", "field", "value", "set", "error", "iq",
+    "query", "item", "items", "x", "pubsub", "message", "body", "field", "value", "set", "error",
+    "iq",
 ];
 
 fn word() -> impl Strategy<Value = String> {

@@ -63,13 +63,23 @@ impl World {
         let juliet = juliet(&server).await;
         let romeo = online(&server, "romeo/orchard").await;
         let mercutio = client(&server, "mercutio/street").await;
-        mercutio.send("<presence><priority>1</priority></presence>").await;
+        mercutio
+            .send("<presence><priority>1</priority></presence>")
+            .await;
         befriend(&juliet, &romeo).await;
         let mut world = Self {
             clients: [juliet, romeo, mercutio].map(Some).into(),
         };
-        for (client, nick) in world.clients.iter().flatten().zip(["juliet", "romeo", "mercutio"]) {
-            let join = format!("<presence to='lobby@{ROOMS}/{nick}'><x xmlns='{}'/></presence>", ns::MUC);
+        for (client, nick) in world
+            .clients
+            .iter()
+            .flatten()
+            .zip(["juliet", "romeo", "mercutio"])
+        {
+            let join = format!(
+                "<presence to='lobby@{ROOMS}/{nick}'><x xmlns='{}'/></presence>",
+                ns::MUC
+            );
             client.send(&join).await;
         }
         world.arrived().await;
@@ -107,18 +117,27 @@ async fn juliet(server: &Server) -> Client {
             .iter()
             .map(|(name, value)| format!("<field var='{name}'><value>{value}</value></field>"))
             .collect();
-        format!("<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{kind}</value></field>{fields}</x>")
+        format!(
+            "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{kind}</value></field>{fields}</x>"
+        )
     };
     let publish = |node: &str, access: &str, text: &str| {
         let options = form(
             "http://jabber.org/protocol/pubsub#publish-options",
-            &[("pubsub#access_model", access), ("pubsub#persist_items", "true")],
+            &[
+                ("pubsub#access_model", access),
+                ("pubsub#persist_items", "true"),
+            ],
         );
-        format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{node}'><item id='1'><x xmlns='urn:x'>{text}</x></item></publish><publish-options>{options}</publish-options></pubsub>")
+        format!(
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{node}'><item id='1'><x xmlns='urn:x'>{text}</x></item></publish><publish-options>{options}</publish-options></pubsub>"
+        )
     };
     for payload in [
         format!("<query xmlns='jabber:iq:private'><x xmlns='urn:x'>{SECRET}</x></query>"),
-        format!("<query xmlns='jabber:iq:roster'><item jid='friend@example.org' name='{SECRET}'/></query>"),
+        format!(
+            "<query xmlns='jabber:iq:roster'><item jid='friend@example.org' name='{SECRET}'/></query>"
+        ),
         format!("<block xmlns='urn:xmpp:blocking'><item jid='{SECRET}@example.org'/></block>"),
         publish("secret", "whitelist", SECRET),
         publish("shared", "presence", SHARED),
@@ -127,16 +146,32 @@ async fn juliet(server: &Server) -> Client {
         assert_eq!(answer.attr("type"), Some("result"), "{payload}");
     }
     let vault = format!("vault@{ROOMS}");
-    juliet.send(&format!("<presence to='{vault}/juliet'><x xmlns='{}'/></presence>", ns::MUC)).await;
+    juliet
+        .send(&format!(
+            "<presence to='{vault}/juliet'><x xmlns='{}'/></presence>",
+            ns::MUC
+        ))
+        .await;
     let config = form(
         "http://jabber.org/protocol/muc#roomconfig",
-        &[("muc#roomconfig_membersonly", "1"), ("muc#roomconfig_roomdesc", SECRET), ("muc#roomconfig_publicroom", "0")],
+        &[
+            ("muc#roomconfig_membersonly", "1"),
+            ("muc#roomconfig_roomdesc", SECRET),
+            ("muc#roomconfig_publicroom", "0"),
+        ],
     );
     let owner = format!("<query xmlns='http://jabber.org/protocol/muc#owner'>{config}</query>");
-    assert_eq!(juliet.ask("set", &vault, &owner).await.attr("type"), Some("result"));
+    assert_eq!(
+        juliet.ask("set", &vault, &owner).await.attr("type"),
+        Some("result")
+    );
     for to in [vault.as_str(), "juliet@example.org"] {
         let kind = if to == vault { "groupchat" } else { "chat" };
-        juliet.send(&format!("<message to='{to}' type='{kind}'><body>{SECRET}</body></message>")).await;
+        juliet
+            .send(&format!(
+                "<message to='{to}' type='{kind}'><body>{SECRET}</body></message>"
+            ))
+            .await;
     }
     juliet
 }
@@ -146,7 +181,8 @@ async fn befriend(juliet: &Client, romeo: &Client) {
         for (one, kind) in [(from, "subscribe"), (to, "subscribed")] {
             let other = if std::ptr::eq(one, from) { to } else { from };
             let jid = other.session.jid().to_bare();
-            one.send(&format!("<presence to='{jid}' type='{kind}'/>")).await;
+            one.send(&format!("<presence to='{jid}' type='{kind}'/>"))
+                .await;
         }
     }
 }
@@ -167,7 +203,8 @@ impl Sent<'_> {
     fn judge(&self, arrived: &[(usize, Element)], owners: &[Jid]) -> Result<(), String> {
         for (who, element) in arrived {
             let text = String::from(element);
-            let open = *who != JULIET && text.contains(SECRET) || *who == 2 && text.contains(SHARED);
+            let open =
+                *who != JULIET && text.contains(SECRET) || *who == 2 && text.contains(SHARED);
             if open {
                 return Err(format!("{} was told: {text}", owners[*who]));
             }
@@ -196,7 +233,8 @@ impl Sent<'_> {
         });
         if !self.is_request() {
             // RFC 6120, 8.3.1: an error is not answered by an error.
-            let silent = is_error(self.stanza) || self.stanza.attr("type") == Some("result") && self.stanza.name() == "iq";
+            let silent = is_error(self.stanza)
+                || self.stanza.attr("type") == Some("result") && self.stanza.name() == "iq";
             let errors = mine.filter(|(_, element)| is_error(element)).count();
             let most = usize::from(!silent);
             return (errors <= most)
@@ -210,7 +248,9 @@ impl Sent<'_> {
             .filter(|(_, element)| iq(element, ["result", "error"]))
             .count();
         let passed_on = arrived.iter().filter(|(_, element)| {
-            let by_room = element.attr("from").is_some_and(|from| from.contains(ROOMS));
+            let by_room = element
+                .attr("from")
+                .is_some_and(|from| from.contains(ROOMS));
             iq(element, ["get", "set"]) && (element.attr("id") == Some(id) || by_room)
         });
         let passed_on = passed_on.count();
@@ -278,7 +318,12 @@ async fn attack(steps: Vec<(bool, bool, Element)>) -> Result<(), TestCaseError> 
         let verdict = received
             .map_err(|error| format!("the stream ended: {error:?}"))
             .and_then(|()| sent.judge(&arrived, &owners));
-        prop_assert!(verdict.is_ok(), "{}\nfor {}", verdict.unwrap_err(), String::from(&stanza));
+        prop_assert!(
+            verdict.is_ok(),
+            "{}\nfor {}",
+            verdict.unwrap_err(),
+            String::from(&stanza)
+        );
     }
     Ok(())
 }
@@ -296,7 +341,13 @@ proptest! {
 #[tokio::test]
 async fn every_stanza_of_the_grammar_is_well_received_as_it_stands() {
     let steps = grammar::REQUESTS.iter().flat_map(|payload| {
-        ["", "example.org", "juliet@example.org", "lobby@conference.example.org"].map(|to| {
+        [
+            "",
+            "example.org",
+            "juliet@example.org",
+            "lobby@conference.example.org",
+        ]
+        .map(|to| {
             let mut stanza = testing::stanza(&format!("<iq type='set'>{payload}</iq>"));
             if !to.is_empty() {
                 set(&mut stanza, "to", to);
