@@ -125,7 +125,14 @@ impl App {
         });
         reloader.serve(accounts.clone(), home.clone());
         running.set(accounts.clone()).ok(); // It is set once, here.
-        let look = look(&accounts, &conversations, &live, &models, &reloader, &home);
+        let look = look(
+            &accounts,
+            &conversations,
+            &live,
+            &models,
+            &reloader,
+            home.as_ref(),
+        );
         serve(
             &supervisor,
             control,
@@ -133,7 +140,7 @@ impl App {
             &live,
             &look,
             &reloader,
-            &home,
+            home.as_ref(),
         )?;
         reload::watch(&supervisor, &reloader)?;
         accounts.start_all().await;
@@ -189,11 +196,11 @@ fn look(
     live: &watch::Receiver<Arc<Config>>,
     models: &watch::Receiver<Models>,
     reloader: &Reloader,
-    home: &Option<Home>,
+    home: Option<&Home>,
 ) -> Look {
     let (accounts, conversations) = (accounts.clone(), conversations.clone());
     let (live, models, reloader) = (live.clone(), models.clone(), reloader.clone());
-    let home = home.clone();
+    let home = home.cloned();
     Arc::new(move || {
         let accounts_status = accounts.status();
         let services = accounts_status.iter().map(|account| {
@@ -246,7 +253,7 @@ fn serve(
     live: &watch::Receiver<Arc<Config>>,
     look: &Look,
     reloader: &Reloader,
-    home: &Option<Home>,
+    home: Option<&Home>,
 ) -> Result<()> {
     let on_reload = reloader.clone();
     let reload: http::control::Reload = Arc::new(move || {
@@ -254,7 +261,7 @@ fn serve(
         Box::pin(async move { reloader.reload().await })
     });
     let control_look = Arc::clone(look);
-    let orders = home.as_ref().map(|home| home.server.clone());
+    let orders = home.map(|home| home.server.clone());
     supervisor.spawn(Phase::Listeners, "control", |stop| {
         control.serve(control_look, reload, orders, stop)
     });
@@ -279,7 +286,7 @@ fn serve(
         look: Arc::clone(look),
         metrics,
         config: live.clone(),
-        server: home.as_ref().map(|home| {
+        server: home.map(|home| {
             let stop = supervisor.stop_token(Phase::Streams);
             home.web(&live.borrow(), stop)
         }),

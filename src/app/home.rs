@@ -152,15 +152,14 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
     let saved = secrets
         .get(&jid)
         .context("Failed to read the demo's password")?;
-    let password = match saved {
-        Some(saved) => saved.password,
-        None => {
-            let password = generated()?;
-            secrets
-                .add(&jid, &password)
-                .context("Failed to keep the demo's password")?;
-            password
-        }
+    let password = if let Some(saved) = saved {
+        saved.password
+    } else {
+        let password = generated()?;
+        secrets
+            .add(&jid, &password)
+            .context("Failed to keep the demo's password")?;
+        password
     };
     if server.accounts().exists(&name) {
         let set = server

@@ -58,6 +58,7 @@ fn snapshot(name: &str, text: &str) {
 
 const COMMANDS: &[&[&str]] = &[
     &["run"],
+    &["chat"],
     &["check"],
     &["config"],
     &["config", "show"],
@@ -111,16 +112,8 @@ fn wrong_usage_exits_with_two() {
 }
 
 #[test]
-fn without_a_file_the_way_on_is_told_in_one_sentence() {
+fn a_file_that_is_named_and_not_there_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    for arguments in [&[][..], &["run"]] {
-        let outcome = moltis(directory.path(), arguments, &[], "");
-        assert_eq!(outcome.code, Some(1));
-        assert_eq!(
-            outcome.err,
-            "There is no moltis.toml; write one with `moltis init`, or name one with --config FILE\n"
-        );
-    }
     let outcome = moltis(
         directory.path(),
         &["config", "show", "--config", "no.toml"],

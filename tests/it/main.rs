@@ -4,6 +4,7 @@ mod accounts;
 mod cli;
 mod commands;
 mod config;
+mod demo;
 mod documents;
 mod layers;
 mod pdf;

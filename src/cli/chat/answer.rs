@@ -70,16 +70,15 @@ impl Answer {
             let mut texts = self.texts.iter();
             texts.position(|(of, _)| of.as_deref() == Some(id.as_str()))
         });
-        match known.and_then(|number| Some((number, self.texts.get_mut(number)?))) {
-            Some((number, (_, text))) => {
-                text.clone_from(&body);
-                Update::Corrected(number, body)
-            }
-            None => {
-                let id = message.id.as_ref().map(|id| id.0.clone());
-                self.texts.push((id, body.clone()));
-                Update::New(self.texts.len().saturating_sub(1), body)
-            }
+        if let Some(number) = known
+            && let Some((_, text)) = self.texts.get_mut(number)
+        {
+            text.clone_from(&body);
+            Update::Corrected(number, body)
+        } else {
+            let id = message.id.as_ref().map(|id| id.0.clone());
+            self.texts.push((id, body.clone()));
+            Update::New(self.texts.len().saturating_sub(1), body)
         }
     }
 

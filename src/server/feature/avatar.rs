@@ -218,7 +218,9 @@ impl Shown {
     /// `false`: it was that already.
     fn set(&self, hash: Hash) -> bool {
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *shown, hash.clone()) != hash
+        let differs = *shown != hash;
+        *shown = hash;
+        differs
     }
 }
 
