@@ -11,6 +11,7 @@ use super::roster;
 use super::router::Happening;
 use super::session::{Available, Session};
 use super::stanza::{Stanza, bare, clear, presence};
+use super::stream::xml;
 use super::subscription::{self, Request};
 use super::{Server, StanzaError};
 use crate::xmpp::element::set;
@@ -106,7 +107,7 @@ impl Server {
         }
         // RFC 6121, 3.1.3: a request is delivered until it is answered.
         for (_, contact) in roster.those(|contact| contact.state.pending_in) {
-            if let Some(request) = contact.request.as_deref().and_then(|xml| xml.parse().ok()) {
+            if let Some(request) = contact.request.as_deref().and_then(xml::parse) {
                 session.try_send(Mail::new(request));
             }
         }

@@ -20,6 +20,7 @@ use super::super::passage::Passage;
 use super::super::router::{Happening, OnMessage, OnSession, Router, Stage, Target, Verdict};
 use super::super::session::Session;
 use super::super::stanza::{MessageType, Stanza};
+use super::super::stream::xml;
 use super::super::{Server, StanzaError};
 use crate::storage::{Archive, Batch, Durability, Entry, Error, Query, Storage};
 use crate::xmpp::element::element;
@@ -251,7 +252,7 @@ fn keep_back(mail: &Mail, count: &mut usize) {
 
 fn read(entry: &Entry) -> Option<Element> {
     let text = std::str::from_utf8(&entry.value).ok();
-    let message = text.and_then(|text| text.parse().ok());
+    let message = text.and_then(xml::parse);
     if message.is_none() {
         warn!(
             id = entry.id,
