@@ -4,6 +4,8 @@ loses nothing."""
 import asyncio
 import contextlib
 import random
+import re
+import time
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -17,12 +19,14 @@ from models import Model
 from moltis import Moltis
 from servers import DOMAIN
 from stanza import CLIENT
+from wire import Answer, Pause
 
 PASSWORD = "correct horse battery staple"
 SENDERS = ["sender1", "sender2", "sender3", "sender4"]
 READER, AWAY, FICKLE = "reader", "away", "fickle"
 # How many messages of a sender may be on their way.
 WINDOW = 40
+BEGINNING = "The first thirty characters of it stand here. "
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 
@@ -49,6 +53,11 @@ async def own(authority, tmp_path):
 
 def body(message: ET.Element) -> str:
     return message.findtext(f"{{{CLIENT}}}body", "")
+
+
+def corrects(message: ET.Element) -> str | None:
+    replace = message.find(f"{{{CORRECT}}}replace")
+    return None if replace is None else replace.get("id")
 
 
 class Ledger:
@@ -165,7 +174,7 @@ async def test_kill_9_a_hundred_times_under_load_loses_and_doubles_nothing(own):
 
 @pytest.mark.limit(180)
 async def test_what_the_bot_of_the_server_was_told_is_answered_once_across_kill_9(own):
-    model = Model()
+    model = Echo()
     await model.start()
     people, robot = ["alice", "bob", "carol"], f"robot@{DOMAIN}"
     provider = {"kind": "openai", "base_url": model.base_url, "api_key": "key-of-test"}
@@ -174,40 +183,51 @@ async def test_what_the_bot_of_the_server_was_told_is_answered_once_across_kill_
                            more={"chat": {"model": "test/model-1"}, "providers": {"test": provider}})
         for user in people:
             await server.add_user(user, PASSWORD)
-        asked = dict.fromkeys(people, 0)
+        accepted: dict[str, set[str]] = {user: set() for user in people}
         for turn in range(20):
             couriers = [await Courier(server.c2s_port, user, PASSWORD).login(presence=True) for user in people]
             for courier in couriers:
                 courier.message(robot, f"q{turn}-{courier.user}")
                 courier.request()
-            await asyncio.sleep(random.uniform(0, 0.5))
+            await asyncio.sleep(random.uniform(0, 0.8))
             server.process.kill()
             server.process.wait()
             for courier in couriers:
-                asked[courier.user] += len(courier.accepted)
+                accepted[courier.user] |= set(courier.accepted)
                 courier.cut()
             await server.start()
-            await asyncio.gather(*(answered(server, user, robot, asked) for user in people))
+            await asyncio.gather(*(answered(server, user, robot, accepted[user]) for user in people))
+        assert sum(map(len, accepted.values())) > 10
     finally:
         await model.stop()
 
 
-async def answered(server: Moltis, user: str, robot: str, asked: dict[str, int]) -> None:
-    """Waits until all that was accepted of this person is answered, and sees nothing answered twice. What was kept and
-    not acknowledged in time is answered too, and counted from then on."""
+class Echo(Model):
+    """Answers with the questions, of which a turn may hold several; slowly, so that a kill may come in the middle."""
+
+    def _choose(self, asked):
+        return Answer(BEGINNING, Pause(0.2), " ".join(questions(asked.last)))
+
+
+def questions(text: str) -> list[str]:
+    return re.findall(r"q\d+-[a-z]+", text)
+
+
+async def answered(server: Moltis, user: str, robot: str, accepted: set[str]) -> None:
+    """Waits until all that was accepted of this person is answered, and sees nothing answered twice."""
     courier = await Courier(server.c2s_port, user, PASSWORD).login()
-    async with asyncio.timeout(20):
-        while True:
-            messages = [message for _, message in await courier.archive() if body(message)]
-            to_robot = [message for message in messages if message.get("to", "").startswith(robot)]
-            from_robot = [message for message in messages if message.get("from", "").startswith(robot)
-                          and message.find(f"{{{CORRECT}}}replace") is None]
-            assert len(from_robot) <= len(to_robot), [body(message) for message in messages]
-            assert len(to_robot) >= asked[user], "a question that was acknowledged is lost"
-            if len(from_robot) == len(to_robot):
-                asked[user] = len(to_robot)
-                return await courier.close()
-            await asyncio.sleep(0.1)
+    deadline = time.monotonic() + 20
+    while True:
+        # Of an answer that grew only the whole is kept, as a correction of its beginning.
+        answers = {corrects(message) or message.get("id"): body(message) for _, message in await courier.archive()
+                   if message.get("from", "").startswith(robot)}
+        times = Counter(question for text in answers.values() for question in set(questions(text)))
+        assert max(times.values(), default=0) <= 1, f"answered twice: {answers}"
+        if accepted <= times.keys():
+            return await courier.close()
+        missing = accepted - times.keys()
+        assert time.monotonic() < deadline, f"accepted, and not answered: {missing}; {answers}"
+        await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager

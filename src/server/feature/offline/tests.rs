@@ -207,12 +207,11 @@ async fn what_the_streams_accept_is_also_read_back() {
     let server = server(&["romeo", "juliet"]).await;
     let romeo = online(&server, "romeo/orchard").await;
     let long = "x".repeat(100_000);
-    say(
-        &romeo,
-        "chat",
-        &format!("<body>x</body><y xmlns='urn:y' z='{long}'/>"),
-    )
-    .await;
+    let message = format!(
+        "<message xmlns='jabber:client' to='juliet@example.org' type='chat'><body>x</body><y xmlns='urn:y' z='{long}'/></message>"
+    );
+    let message = xml::parse(&message).unwrap();
+    server.receive(&romeo.session, message).await.unwrap();
     let mut juliet = client(&server, "juliet/balcony").await;
     juliet.send("<presence/>").await;
     let came = juliet.drain();
