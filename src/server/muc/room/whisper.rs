@@ -139,13 +139,11 @@ impl Room {
         nick: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
-        let occupant =
-            self.present(incoming)
-                .map_err(|error| match asks_what_it_is(&incoming.stanza) {
-                    // XEP-0045, 6.6.
-                    true => StanzaError::bad_request(),
-                    false => error,
-                })?;
+        let occupant = match self.present(incoming) {
+            // XEP-0045, 6.6.
+            Err(_) if asks_what_it_is(&incoming.stanza) => return Err(StanzaError::bad_request()),
+            present => present?,
+        };
         let from = self.address_of(&occupant.nick);
         if occupant.nick == nick
             && incoming.kind() == "get"
