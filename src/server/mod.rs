@@ -36,6 +36,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use anyhow::Context;
@@ -85,6 +86,7 @@ struct Inner {
     /// Accounts that have a session, and some that had one lately.
     memory: RwLock<HashMap<NodePart, Arc<Account>>>,
     hosts: OnceLock<Vec<(String, Arc<dyn Host>)>>,
+    closing: Arc<AtomicBool>,
     extensions: extensions::Extensions,
 }
 
@@ -112,6 +114,7 @@ impl Server {
             router: OnceLock::new(),
             memory: RwLock::default(),
             hosts: OnceLock::new(),
+            closing: Arc::default(),
             extensions: extensions::Extensions::default(),
         }));
         let mut router = Router::default();
@@ -130,6 +133,16 @@ impl Server {
 
     pub fn hosts(&self) -> &[(String, Arc<dyn Host>)] {
         self.0.hosts.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Says that streams are being ended, some perhaps without having told what became of their mail.
+    pub fn close(&self) {
+        self.0.closing.store(true, Ordering::Release);
+    }
+
+    /// Set by [`Self::close`].
+    pub(super) fn closing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.closing)
     }
 
     pub fn domain(&self) -> &str {

@@ -11,6 +11,7 @@ use super::roster;
 use super::router::Happening;
 use super::session::{Available, Session};
 use super::stanza::{Stanza, bare, clear, presence};
+use super::stream::xml;
 use super::subscription::{self, Request};
 use super::{Server, StanzaError};
 use crate::xmpp::element::set;
@@ -106,7 +107,7 @@ impl Server {
         }
         // RFC 6121, 3.1.3: a request is delivered until it is answered.
         for (_, contact) in roster.those(|contact| contact.state.pending_in) {
-            if let Some(request) = contact.request.as_deref().and_then(|xml| xml.parse().ok()) {
+            if let Some(request) = contact.request.as_deref().and_then(xml::parse) {
                 session.try_send(Mail::new(request));
             }
         }
@@ -117,11 +118,17 @@ impl Server {
         let was = session.set_available(None);
         let directed = std::mem::take(&mut *session.directed());
         let stanza = Arc::new(stanza);
+        let mut told = None;
         if was.is_some() {
             self.broadcast(session, &stanza).await;
+            told = session.account().roster(self).await.ok();
         }
         for to in directed {
-            if self.may_leave(session.account(), &to).await.is_err() {
+            // RFC 6121, 4.6.3: a contact has been told with the others.
+            let told = told
+                .as_ref()
+                .is_some_and(|roster| roster.state(&to.to_bare()).from);
+            if told || self.may_leave(session.account(), &to).await.is_err() {
                 continue;
             }
             let mut stanza = stanza.as_ref().clone();

@@ -1,5 +1,8 @@
 //! RFC 6121 as its clients see it.
 
+mod grammar;
+mod onslaught;
+
 use super::testing::{client, online, server};
 use crate::xmpp::ns;
 

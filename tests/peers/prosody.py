@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from xml.etree import ElementTree as ET
 
 from servers import COMPONENT_HOSTS, COMPONENT_SECRET, DOMAIN, OPEN_DOMAIN, ROOMS, UPLOAD_LIMIT, Server
 
@@ -34,7 +35,7 @@ smacks_hibernation_time = 120
 modules_disabled = {{ "s2s" }}
 modules_enabled = {{
     "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "private"; "blocklist"; "vcard4"; "vcard_legacy";
-    "version"; "uptime"; "time"; "ping"; "mam"; "smacks"; "offline"; "register";
+    "version"; "uptime"; "time"; "ping"; "mam"; "smacks"; "offline"; "register"; "lastactivity"; "bookmarks";
 }}
 
 VirtualHost "{domain}"
@@ -77,6 +78,11 @@ class Prosody(Server):
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         return ["prosody", "--config", str(self.directory / "prosody.cfg.lua"), "-F"], {}
+
+    def is_noise(self, stanza: ET.Element) -> bool:
+        # It acknowledges each request for a subscription so.
+        return (stanza.tag.endswith("}presence") and stanza.get("type") == "unavailable"
+                and "/" not in stanza.get("from", "/"))
 
     @staticmethod
     def version() -> str:

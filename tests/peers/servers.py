@@ -17,6 +17,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 DOMAIN = "localhost"
 OPEN_DOMAIN = "open.localhost"
@@ -62,11 +63,11 @@ def free_port() -> int:
     raise RuntimeError("no port is free")
 
 
-async def wait_for_port(port: int, process: subprocess.Popen) -> None:
+async def wait_for_port(port: int, process: subprocess.Popen, host: str = "127.0.0.1") -> None:
     """Returns once something listens; fails at once when the process has ended."""
     while True:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(host, port)
             writer.close()
             return
         except OSError:
@@ -133,6 +134,14 @@ class Server:
         """What to run, and its additional environment."""
         raise NotImplementedError
 
+    def is_noise(self, stanza: ET.Element) -> bool:
+        """Whether it is a habit of this server that no standard asks for and none forbids."""
+        return False
+
+    def ports(self) -> tuple[int, ...]:
+        """What listens once it has started."""
+        return self.c2s_port, self.component_port, self.http_port
+
     @staticmethod
     def version() -> str:
         raise NotImplementedError
@@ -154,7 +163,7 @@ class Server:
         try:
             # Several may start at once, each with all its modules.
             async with asyncio.timeout(3 * PATIENCE):
-                for port in (self.c2s_port, self.component_port, self.http_port):
+                for port in self.ports():
                     await wait_for_port(port, self.process)
         except (RuntimeError, TimeoutError) as error:
             raise RuntimeError(f"{self.name} did not start: {error!r}\n{self.log()[-3000:]}") from None

@@ -7,6 +7,7 @@ use tracing::warn;
 use super::ids::Cipher;
 use super::{Archives, Asked};
 use crate::server::StanzaError;
+use crate::server::stream::xml;
 use crate::storage::{Entry, Query};
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::{datetime, ns};
@@ -217,7 +218,7 @@ struct Found {
 /// The message of an entry.
 pub(super) fn message(entry: &Entry) -> Option<Element> {
     let text = std::str::from_utf8(&entry.value).ok();
-    let message = text.and_then(|text| text.parse().ok());
+    let message = text.and_then(xml::parse);
     if message.is_none() {
         warn!(
             id = entry.id,

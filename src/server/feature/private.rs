@@ -3,6 +3,7 @@
 use minidom::Element;
 
 use super::super::router::{IqType, Reply, Request, Router, Target};
+use super::super::stream::xml;
 use super::super::{Server, StanzaError};
 use super::bookmarks;
 use crate::storage::{Batch, KeyValue};
@@ -55,7 +56,7 @@ async fn get(request: Request) -> Reply {
 /// What is stored, or an empty element of that name.
 async fn read(server: &Server, owner: &str, wanted: &Element) -> Result<Element, StanzaError> {
     let stored = server.storage().get(PRIVATE, owner, &key(wanted)).await?;
-    let stored = stored.and_then(|value| String::from_utf8(value).ok()?.parse().ok());
+    let stored = stored.and_then(|value| xml::parse(&String::from_utf8(value).ok()?));
     Ok(stored.unwrap_or_else(|| Element::bare(wanted.name(), wanted.ns())))
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::node::Record;
 use crate::server::StanzaError;
+use crate::server::stream::xml;
 use crate::storage::{Batch, KeyValue, Storage};
 
 const NODES: KeyValue = KeyValue("pubsub_nodes");
@@ -25,7 +26,7 @@ pub struct StoredItem {
 impl StoredItem {
     /// What the publisher sent.
     pub fn element(&self) -> Option<Element> {
-        self.payload.as_deref()?.parse().ok()
+        xml::parse(self.payload.as_deref()?)
     }
 
     /// What it counts against the limits.

@@ -1,6 +1,7 @@
 //! A bound session: reads and routes what the client sends, and writes what is sent to it, at the same time; neither waits
 //! for the other. What was not acknowledged outlives the connection (XEP-0198).
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ use crate::xmpp::ns;
 const ENOUGH: usize = 64 * 1024;
 /// How many acknowledgements may wait for the store before no more is read.
 const UNSETTLED: usize = 64;
+/// How much is read beyond a stanza that waits for the client's own acknowledgements.
+const AHEAD: usize = 64;
 /// How long a silent client is left alone.
 const SILENCE: Duration = Duration::from_secs(150);
 /// How long it may take to answer, or to take a byte.
@@ -60,6 +63,8 @@ struct Running<'a> {
     id: Option<String>,
     takeover: Option<mpsc::Receiver<Takeover>>,
     settling: FuturesOrdered<BoxFuture<'static, Settled>>,
+    /// What was read while another stanza was being routed.
+    ahead: VecDeque<Event>,
     lang: Option<String>,
 }
 
@@ -86,6 +91,7 @@ pub(super) async fn run(streams: &Streams, bound: Box<Bound>, stop: &Stop) {
         takeover: None,
         id: parcel.id,
         settling: FuturesOrdered::new(),
+        ahead: VecDeque::new(),
         lang,
     };
     if parcel.inactive {
@@ -142,18 +148,20 @@ impl Running<'_> {
                 }
                 self.routed();
             }
-            let reads = routing.is_none() && pause.is_none() && self.settling.len() < UNSETTLED;
+            let reads = pause.is_none() && self.reads(routing.is_some());
             if reads {
-                match input.buffered() {
+                let waits = routing
+                    .is_none()
+                    .then(|| self.ahead.pop_front())
+                    .flatten()
+                    .map_or_else(|| input.buffered(), |event| Ok(Some(event)));
+                match waits {
                     Ok(None) => {}
-                    Ok(Some(event)) => match self.event(event) {
-                        Ok(started) => {
-                            routing = started;
-                            continue;
-                        }
-                        Err(end) => return (end, None, None),
+                    Ok(Some(event)) => match self.take(event, &mut routing) {
+                        Ok(()) => continue,
+                        Err(end) => return (end, routing, None),
                     },
-                    Err(error) => return (error.into(), None, None),
+                    Err(error) => return (error.into(), routing, None),
                 }
             }
             let writes = self.output.waiting() < ENOUGH && self.queue.len() < sm::QUEUE;
@@ -168,13 +176,8 @@ impl Running<'_> {
                 event = input.next(), if reads => {
                     pause = rate.count(input.take_read());
                     watch.heard();
-                    let started = match event {
-                        Ok(event) => self.event(event),
-                        Err(end) => Err(end),
-                    };
-                    match started {
-                        Ok(started) => routing = started,
-                        Err(end) => return (end, None, None),
+                    if let Err(end) = event.and_then(|event| self.take(event, &mut routing)) {
+                        return (end, routing, None);
                     }
                 }
                 mail = self.mailbox.recv(), if writes => {
@@ -219,6 +222,26 @@ impl Running<'_> {
                 }
             }
         }
+    }
+
+    /// Whether to read on. While a stanza is routed only where that may wait for the client: it is sent more than it has
+    /// acknowledged room for, as with the messages of a long absence, and its acknowledgements are what comes next.
+    fn reads(&self, routing: bool) -> bool {
+        let may_wait = self.queue.len() >= sm::QUEUE && self.ahead.len() < AHEAD;
+        self.settling.len() < UNSETTLED && (!routing || may_wait)
+    }
+
+    /// One after the other; acknowledgements overtake the rest.
+    fn take(&mut self, event: Event, routing: &mut Option<Routing>) -> Result<(), End> {
+        let acknowledges = matches!(&event, Event::Element(element) if element.is("a", ns::SM));
+        if routing.is_some() && !acknowledges {
+            self.ahead.push_back(event);
+            return Ok(());
+        }
+        if let Some(started) = self.event(event)? {
+            *routing = Some(started);
+        }
+        Ok(())
     }
 
     /// What the client has sent; a stanza begins to be routed.

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::xml::{Event, Limits, Reader};
 use super::*;
+use crate::server::session::MAILBOX;
 use crate::server::{Settings, testing};
 use crate::xmpp::{ns, tls};
 
@@ -446,6 +447,50 @@ async fn acknowledgements_are_counted_and_false_ones_end_the_stream() {
     let error = client.error().await;
     assert!(error.has_child("undefined-condition", ns::XMPP_STREAMS));
     assert!(error.has_child("handled-count-too-high", ns::SM));
+}
+
+#[tokio::test]
+async fn more_messages_than_all_queues_hold_reach_a_client_that_acknowledges_them() {
+    let mut settings = Settings::new("example.org");
+    settings.limits.offline_messages = 10_000;
+    settings.limits.c2s_bytes_per_second = 0;
+    let mut house = House::with(settings).await;
+    let most = sm::QUEUE + MAILBOX + 500;
+    let mut juliet = house.secured().await;
+    juliet.login("juliet").await;
+    juliet.bind("balcony").await;
+    for number in 0..most {
+        let message =
+            format!("<message to='romeo@example.org' type='chat'><body>{number}</body></message>");
+        juliet.send(&message).await;
+    }
+    juliet
+        .send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>")
+        .await;
+    juliet.find("iq").await;
+    let mut romeo = house.romeo("r").await;
+    romeo.manage().await;
+    // What follows the presence stays in its order.
+    romeo
+        .send("<presence/><iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>")
+        .await;
+    let (mut handled, mut messages) = (0, 0);
+    loop {
+        let element = romeo.next().await;
+        match element.name() {
+            "r" => {
+                romeo
+                    .send(&format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>"))
+                    .await;
+            }
+            "iq" => break,
+            name => {
+                handled += 1;
+                messages += usize::from(name == "message");
+            }
+        }
+    }
+    assert_eq!(messages, most);
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ pub use escape::write_attribute;
 pub use reader::{Event, Header, Reader};
 pub use writer::{Framing, Opening, write, write_close, write_header};
 
+use minidom::Element;
+
 use crate::server::StreamError;
 
 /// How much of everything a stream may have. Beyond them a stream ends with `policy-violation` (RFC 6120, 4.9.3.14).
@@ -46,6 +48,12 @@ impl Default for Limits {
             nodes: 8_192,
         }
     }
+}
+
+/// Reads back what was stored as text. The limits were kept when it came; `Element`'s own `parse` has others, as of 8 KiB for
+/// an attribute, and would lose what was accepted.
+pub fn parse(text: &str) -> Option<Element> {
+    parser::element(text, &parser::NOTHING).ok()
 }
 
 const fn not_well_formed(text: &'static str) -> StreamError {

@@ -201,3 +201,31 @@ async fn an_acknowledgement_waits_for_the_disk() {
     assert!(crate::server::session::settle(pending).await.is_empty());
     assert_eq!(waiting(&server).await, 1);
 }
+
+#[tokio::test]
+async fn what_the_streams_accept_is_also_read_back() {
+    let server = server(&["romeo", "juliet"]).await;
+    let romeo = online(&server, "romeo/orchard").await;
+    let long = "x".repeat(100_000);
+    let message = format!(
+        "<message xmlns='jabber:client' to='juliet@example.org' type='chat'><body>x</body><y xmlns='urn:y' z='{long}'/></message>"
+    );
+    let message = xml::parse(&message).unwrap();
+    server.receive(&romeo.session, message).await.unwrap();
+    let mut juliet = client(&server, "juliet/balcony").await;
+    juliet.send("<presence/>").await;
+    let came = juliet.drain();
+    let payload = came
+        .iter()
+        .find_map(|stanza| stanza.get_child("y", "urn:y"));
+    assert_eq!(payload.and_then(|y| y.attr("z")), Some(long.as_str()));
+    juliet
+        .send("<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2'/></iq>")
+        .await;
+    let archived = juliet.drain();
+    assert!(
+        archived
+            .iter()
+            .any(|stanza| String::from(stanza).contains(&long))
+    );
+}

@@ -9,6 +9,7 @@ use minidom::Element;
 use super::super::pubsub::access::may_read;
 use super::super::pubsub::request::Request as Asked;
 use super::super::router::{IqType, Reply, Request, Router, Target};
+use super::super::stream::xml;
 use super::super::{Server, StanzaError};
 use super::{avatar, pep};
 use crate::storage::{Batch, KeyValue};
@@ -24,7 +25,7 @@ const CURRENT: &str = "current";
 const MOST_BYTES: usize = 512 * 1_024;
 
 pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
-    router.disco(&[Target::Domain, Target::Own, Target::Other], ns::VCARD);
+    router.disco(&[Target::Own, Target::Other], ns::VCARD);
     router.disco(&[Target::Own, Target::Other], ns::VCARD4);
     let targets = [Target::Own, Target::Other];
     router.iq(&targets, IqType::Get, "vCard", ns::VCARD, get)?;
@@ -38,7 +39,7 @@ fn owner(account: &BareJid) -> &str {
 /// The stored vcard-temp, empty where there is none.
 pub(super) async fn read(server: &Server, account: &BareJid) -> Result<Element, StanzaError> {
     let stored = server.storage().get(VCARD, owner(account), KEY).await?;
-    let stored = stored.and_then(|value| String::from_utf8(value).ok()?.parse().ok());
+    let stored = stored.and_then(|value| xml::parse(&String::from_utf8(value).ok()?));
     Ok(stored.unwrap_or_else(|| Element::bare("vCard", ns::VCARD)))
 }
 
