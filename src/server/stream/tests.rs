@@ -481,7 +481,7 @@ async fn more_messages_than_all_queues_hold_reach_a_client_that_acknowledges_the
             "r" => {
                 romeo
                     .send(&format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>"))
-                    .await
+                    .await;
             }
             "iq" => break,
             name => {

@@ -120,10 +120,11 @@ impl World {
 async fn juliet(server: &Server) -> Client {
     let mut juliet = online(server, "juliet/balcony").await;
     let form = |kind: &str, fields: &[(&str, &str)]| {
-        let fields: String = fields
+        let fields: Vec<_> = fields
             .iter()
             .map(|(name, value)| format!("<field var='{name}'><value>{value}</value></field>"))
             .collect();
+        let fields = fields.concat();
         format!(
             "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{kind}</value></field>{fields}</x>"
         )
