@@ -286,10 +286,7 @@ fn serve(
         look: Arc::clone(look),
         metrics,
         config: live.clone(),
-        server: home.map(|home| {
-            let stop = supervisor.stop_token(Phase::Streams);
-            home.web(&live.borrow(), stop)
-        }),
+        server: home.map(|home| home.web(&live.borrow(), supervisor)),
     };
     supervisor.spawn(Phase::Listeners, "http", |stop| {
         http::serve(listener, shown, stop)

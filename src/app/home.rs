@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use futures::future::BoxFuture;
 use jid::{BareJid, DomainPart, NodePart};
 use secrecy::SecretString;
 use tracing::info;
@@ -12,8 +13,9 @@ use super::demo;
 use crate::config::{Config, XmppServer};
 use crate::gateway::accounts::Home as Pipes;
 use crate::http::web_chat::{Demo, WebChat};
-use crate::http::{EmbeddedServer, status, websocket};
-use crate::runtime::{Phase, Stop, Supervisor};
+use crate::http::websocket::{self, Messages};
+use crate::http::{EmbeddedServer, Peer, status};
+use crate::runtime::{Phase, Supervisor};
 use crate::server::accounts::Accounts;
 use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
@@ -230,9 +232,27 @@ impl Home {
         })
     }
 
-    /// What HTTP shows of the server.
-    pub(super) fn web(&self, config: &Config, stop: Stop) -> EmbeddedServer {
+    /// What HTTP shows of the server, whose WebSockets are streams like the others.
+    pub(super) fn web(&self, config: &Config, supervisor: &Supervisor) -> EmbeddedServer {
+        let limit = config.xmpp_server.limits.stanza_bytes;
+        let (websocket, waiting) = websocket::service(limit);
         let streams = self.streams.clone();
+        supervisor.spawn(Phase::Streams, "server/websocket", |stop| async move {
+            let ending = stop.clone();
+            let serve = Arc::new(
+                move |socket: Messages, peer: Peer| -> BoxFuture<'static, ()> {
+                    let (streams, stop) = (streams.clone(), ending.clone());
+                    Box::pin(async move {
+                        let (socket, address) = (Box::new(socket), peer.address.ip());
+                        streams
+                            .serve_websocket(socket, address, peer.secure, stop)
+                            .await;
+                    })
+                },
+            );
+            websocket::run(serve, waiting, stop).await;
+            Ok(())
+        });
         EmbeddedServer {
             web_chat: WebChat {
                 title: config.identity.name.clone(),
@@ -241,19 +261,7 @@ impl Home {
                 bot: self.bot.clone(),
                 demo: self.demo.clone(),
             },
-            websocket: websocket::Service {
-                serve: Arc::new(move |socket, peer| {
-                    let streams = streams.clone();
-                    let stop = stop.clone();
-                    Box::pin(async move {
-                        let (socket, address) = (Box::new(socket), peer.address.ip());
-                        streams
-                            .serve_websocket(socket, address, peer.secure, stop)
-                            .await;
-                    })
-                }),
-                limit: config.xmpp_server.limits.stanza_bytes,
-            },
+            websocket,
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))

@@ -2,6 +2,7 @@
 //! sentence with a remedy; exit codes are 0, 1 for a failure and 2 for wrong usage.
 
 mod accounts;
+mod backup;
 mod chat;
 mod check;
 mod completions;
@@ -93,6 +94,8 @@ enum Command {
     Users(accounts::List),
     Reload(reload::Arguments),
     Status(status::Arguments),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Completions(completions::Arguments),
 }
 
@@ -140,6 +143,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Users(arguments) => block_on(accounts::list(globals, &arguments))?,
         Command::Reload(arguments) => block_on(reload::run(globals, &arguments))?,
         Command::Status(arguments) => block_on(status::run(globals, &arguments))?,
+        Command::Backup(arguments) => backup::backup(globals, &arguments),
+        Command::Restore(arguments) => backup::restore(globals, &arguments),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
     }
 }

@@ -19,10 +19,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
-use futures::future::Either;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::error;
 
 use crate::config::Config;
@@ -32,9 +31,6 @@ use status::Status;
 pub use visit::Peer;
 use visit::Visit;
 use web_chat::WebChat;
-
-/// Upgrades that wait to be served.
-const WAITING_WEBSOCKETS: usize = 64;
 
 /// Tells how things are, as often as asked.
 pub type Look = Arc<dyn Fn() -> Status + Send + Sync>;
@@ -71,41 +67,34 @@ pub async fn bind(address: &str, port: u16) -> Result<TcpListener> {
     })
 }
 
-/// Serves until `stop`, and WebSockets until they have ended.
+/// Serves until `stop`.
 pub async fn serve(listener: TcpListener, shown: Shown, stop: Stop) -> Result<()> {
     let mut app = Router::new()
         .route("/status", get(status_page))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics));
-    let connections = if let Some(server) = &shown.server {
-        let (accepted, waiting) = mpsc::channel(WAITING_WEBSOCKETS);
-        let run = websocket::run(server.websocket.serve.clone(), waiting, stop.clone());
-        app = app.merge(server_routes(server, accepted));
-        Either::Left(run)
-    } else {
-        app = app.route("/", get(status_page));
-        Either::Right(std::future::ready(()))
+    app = match &shown.server {
+        Some(server) => app.merge(server_routes(server)),
+        None => app.route("/", get(status_page)),
     };
     let app = app
         .with_state(shown)
         .into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-    let (served, ()) = tokio::join!(served.into_future(), connections);
-    served.context("The HTTP server failed")
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .context("The HTTP server failed")
 }
 
 /// What there is with an embedded server.
-fn server_routes(
-    server: &EmbeddedServer,
-    accepted: mpsc::Sender<websocket::Accepted>,
-) -> Router<Shown> {
-    let limit = server.websocket.limit;
+fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
+    let service = server.websocket.clone();
     let upgrade = move |State(shown): State<Shown>, visit: Visit, upgrade: WebSocketUpgrade| {
-        let accepted = accepted.clone();
+        let service = service.clone();
         async move {
             let config = Arc::clone(&shown.config.borrow());
-            websocket::accept(upgrade, &visit, &config.server, limit, accepted)
+            websocket::accept(upgrade, &visit, &config.server, service)
         }
     };
     let challenge = Arc::clone(&server.challenge);

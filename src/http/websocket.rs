@@ -35,25 +35,37 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Serves one connection to its end. Dropped when the process ends.
 pub type Serve = Arc<dyn Fn(Messages, Peer) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// The embedded server, as HTTP sees it.
+/// Where HTTP hands over what it has accepted.
 #[derive(Clone)]
 pub struct Service {
-    pub serve: Serve,
+    accepted: mpsc::Sender<Accepted>,
     /// The largest element, in bytes.
-    pub limit: usize,
+    limit: usize,
 }
 
-/// Accepted and not served yet. Bounded: a burst of upgrades waits in its handlers.
-pub(super) type Accepted = (Messages, Peer);
+/// What HTTP has accepted, for [`run`].
+pub struct Waiting(mpsc::Receiver<Accepted>);
+
+/// Accepted and not served yet.
+type Accepted = (Messages, Peer);
+
+/// Upgrades that wait to be served; a burst waits in its handlers.
+const WAITING: usize = 64;
+
+/// Both ends. `limit`: the largest element, in bytes. HTTP ends before the streams do, so they are served apart.
+pub fn service(limit: usize) -> (Service, Waiting) {
+    let (accepted, waiting) = mpsc::channel(WAITING);
+    (Service { accepted, limit }, Waiting(waiting))
+}
 
 /// Answers a request for an upgrade; the socket goes to [`run`].
 pub(super) fn accept(
     upgrade: WebSocketUpgrade,
     visit: &Visit,
     server: &Server,
-    limit: usize,
-    accepted: mpsc::Sender<Accepted>,
+    service: Service,
 ) -> Response {
+    let Service { accepted, limit } = service;
     if !visit.may_connect(server) {
         return (StatusCode::FORBIDDEN, "This origin may not connect\n").into_response();
     }
@@ -78,7 +90,8 @@ pub(super) fn accept(
 }
 
 /// Owns the connections: serves what is accepted, and after `stop` waits for those that end by themselves.
-pub(super) async fn run(serve: Serve, mut accepted: mpsc::Receiver<Accepted>, stop: Stop) {
+pub async fn run(serve: Serve, waiting: Waiting, stop: Stop) {
+    let Waiting(mut accepted) = waiting;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

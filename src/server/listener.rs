@@ -102,6 +102,13 @@ pub async fn serve(listeners: Vec<Listener>, streams: Streams, stop: Stop) -> Re
     if let Some(pipes) = streams.pipes() {
         tasks.spawn(serve_pipes(pipes, streams.clone(), stop.clone()));
     }
+    let server = streams.server().clone();
+    let closing = stop.clone();
+    tasks.spawn(async move {
+        closing.cancelled().await;
+        server.close();
+        Ok(())
+    });
     while let Some(ended) = tasks.join_next().await {
         ended.context("A listener has failed")??;
     }

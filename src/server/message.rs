@@ -170,11 +170,11 @@ impl Server {
             };
             match stanza.kind() {
                 Kind::Message => {
-                    let kept = stanza.clone();
+                    let refusable = stanza.refusable();
                     let account = session.account();
                     let outcome = self.message_to_account(account, None, stanza, true).await;
-                    if let Err(error) = outcome {
-                        self.refuse(&kept, &error).await;
+                    if let (Err(error), Some(refusable)) = (outcome, refusable) {
+                        self.answer_refused(refusable, &error).await;
                     }
                 }
                 Kind::Iq => {

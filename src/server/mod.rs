@@ -36,6 +36,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use anyhow::Context;
@@ -50,7 +51,7 @@ use self::accounts::{Accounts, Change};
 use self::mail::Mail;
 use self::router::{Happening, Router};
 use self::session::{Origin, Session};
-use self::stanza::{Kind, Stanza, presence};
+use self::stanza::{Kind, Refusable, Stanza, presence};
 use crate::storage::Storage;
 
 pub use error::{Condition, ErrorType, StanzaError, StreamError};
@@ -85,6 +86,7 @@ struct Inner {
     /// Accounts that have a session, and some that had one lately.
     memory: RwLock<HashMap<NodePart, Arc<Account>>>,
     hosts: OnceLock<Vec<(String, Arc<dyn Host>)>>,
+    closing: Arc<AtomicBool>,
     extensions: extensions::Extensions,
 }
 
@@ -112,6 +114,7 @@ impl Server {
             router: OnceLock::new(),
             memory: RwLock::default(),
             hosts: OnceLock::new(),
+            closing: Arc::default(),
             extensions: extensions::Extensions::default(),
         }));
         let mut router = Router::default();
@@ -130,6 +133,16 @@ impl Server {
 
     pub fn hosts(&self) -> &[(String, Arc<dyn Host>)] {
         self.0.hosts.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Says that streams are being ended, some perhaps without having told what became of their mail.
+    pub fn close(&self) {
+        self.0.closing.store(true, Ordering::Release);
+    }
+
+    /// Set by [`Self::close`].
+    pub(super) fn closing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.closing)
     }
 
     pub fn domain(&self) -> &str {
@@ -187,6 +200,15 @@ impl Server {
     pub fn account_in_memory(&self, jid: &BareJid) -> Option<Arc<Account>> {
         let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
         memory.get(jid.node()?.as_str()).cloned()
+    }
+
+    /// The session of an account here, where it is connected.
+    pub fn session(&self, jid: &FullJid) -> Option<Arc<Session>> {
+        if !self.is_local(jid.domain().as_str()) {
+            return None;
+        }
+        let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
+        memory.get(jid.node()?.as_str())?.session(jid)
     }
 
     /// The account, if there is one of this name here.
@@ -385,21 +407,18 @@ impl Server {
         let Some(stanza) = Stanza::new(from, to, element) else {
             return Err(StreamError::new("unsupported-stanza-type"));
         };
-        // What is left of it if it has to be refused: errors do not repeat payloads.
-        let refusable = stanza.error(&StanzaError::undefined_condition());
+        let refusable = stanza.refusable();
         let outcome = match kind {
             _ if malformed => Err(StanzaError::jid_malformed()),
             Kind::Message => self.message_from_client(session, stanza).await,
             Kind::Presence => self.presence_from_client(session, stanza).await,
             Kind::Iq => self.iq_from_client(session, stanza).await,
         };
-        if let (Err(error), Some(refusal)) = (outcome, refusable) {
-            let mut element = refusal.into_element();
-            if let Some(old) = element.get_child_mut("error", crate::xmpp::ns::JABBER_CLIENT) {
-                *old = error.to_element();
-            }
+        if let (Err(error), Some(refusable)) = (outcome, refusable)
+            && let Some(refusal) = refusable.error(&error)
+        {
             // It has ended: nobody is left to be told.
-            session.send(Mail::new(element)).await.ok();
+            session.send(Mail::from(refusal)).await.ok();
         }
         Ok(())
     }
@@ -456,10 +475,7 @@ impl Server {
                 return;
             }
         };
-        let kept = stanza
-            .error(&StanzaError::undefined_condition())
-            .is_some()
-            .then(|| stanza.clone());
+        let refusable = stanza.refusable();
         let outcome = match stanza.kind() {
             Kind::Message => {
                 self.message_to_account(&account, sender, stanza, false)
@@ -471,8 +487,8 @@ impl Server {
                 Ok(())
             }
         };
-        if let (Err(error), Some(stanza)) = (outcome, kept) {
-            self.refuse(&stanza, &error).await;
+        if let (Err(error), Some(refusable)) = (outcome, refusable) {
+            self.answer_refused(refusable, &error).await;
         }
     }
 
@@ -500,7 +516,13 @@ impl Server {
 
     /// Sends the sender the error, unless the stanza is one that is not answered.
     pub async fn refuse(&self, stanza: &Stanza, error: &StanzaError) {
-        let Some(answer) = stanza.error(error) else {
+        if let Some(refusable) = stanza.refusable() {
+            self.answer_refused(refusable, error).await;
+        }
+    }
+
+    async fn answer_refused(&self, refusable: Refusable, error: &StanzaError) {
+        let Some(answer) = refusable.error(error) else {
             return;
         };
         debug!(to = ?answer.to().map(Jid::as_str), condition = ?error.condition, "A stanza is refused");

@@ -118,11 +118,17 @@ impl Server {
         let was = session.set_available(None);
         let directed = std::mem::take(&mut *session.directed());
         let stanza = Arc::new(stanza);
+        let mut told = None;
         if was.is_some() {
             self.broadcast(session, &stanza).await;
+            told = session.account().roster(self).await.ok();
         }
         for to in directed {
-            if self.may_leave(session.account(), &to).await.is_err() {
+            // RFC 6121, 4.6.3: a contact has been told with the others.
+            let told = told
+                .as_ref()
+                .is_some_and(|roster| roster.state(&to.to_bare()).from);
+            if told || self.may_leave(session.account(), &to).await.is_err() {
                 continue;
             }
             let mut stanza = stanza.as_ref().clone();

@@ -28,6 +28,14 @@ impl Kind {
             _ => None,
         }
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Presence => "presence",
+            Self::Iq => "iq",
+        }
+    }
 }
 
 /// `from` and `to` always say what the element's attributes say.
@@ -126,26 +134,22 @@ impl Stanza {
         self
     }
 
-    /// The error that answers this stanza (RFC 6120, 8.3.1). `None`: errors and IQ results are not answered.
-    pub fn error(&self, error: &StanzaError) -> Option<Self> {
+    /// What refusing it will take, once it has gone on. `None`: errors and IQ results are not answered (RFC 6120, 8.3.1).
+    pub fn refusable(&self) -> Option<Refusable> {
         if self.is_error() || (self.kind == Kind::Iq && self.type_() == "result") {
             return None;
         }
-        let mut answer = element(
-            self.element.name(),
-            ns::JABBER_CLIENT,
-            &[("type", "error"), ("id", self.id().unwrap_or_default())],
-        );
-        if self.id().is_none() {
-            clear(&mut answer, "id");
-        }
-        answer.append_child(error.to_element());
-        // From where it was to go: a client matches the answer to the address it wrote to.
-        let from = self
-            .to
-            .clone()
-            .unwrap_or_else(|| self.from.to_bare().into());
-        Self::new(from, Some(self.from.clone()), answer)
+        Some(Refusable {
+            kind: self.kind,
+            id: self.id().map(Into::into),
+            from: self.from.clone(),
+            to: self.to.clone(),
+        })
+    }
+
+    /// The error that answers this stanza. `None`: it is not answered.
+    pub fn error(&self, error: &StanzaError) -> Option<Self> {
+        self.refusable()?.error(error)
     }
 
     /// The result of an IQ.
@@ -163,6 +167,28 @@ impl Stanza {
             .clone()
             .unwrap_or_else(|| self.from.to_bare().into());
         Self::new(from, Some(self.from.clone()), answer)
+    }
+}
+
+/// All of a stanza that its refusal needs: errors do not repeat payloads.
+#[derive(Clone, Debug)]
+pub struct Refusable {
+    kind: Kind,
+    id: Option<Box<str>>,
+    from: Jid,
+    to: Option<Jid>,
+}
+
+impl Refusable {
+    pub fn error(self, error: &StanzaError) -> Option<Stanza> {
+        let mut answer = element(self.kind.name(), ns::JABBER_CLIENT, &[("type", "error")]);
+        if let Some(id) = &self.id {
+            set(&mut answer, "id", id);
+        }
+        answer.append_child(error.to_element());
+        // From where it was to go: a client matches the answer to the address it wrote to.
+        let from = self.to.unwrap_or_else(|| self.from.to_bare().into());
+        Stanza::new(from, Some(self.from), answer)
     }
 }
 

@@ -1,7 +1,6 @@
 //! A store for tests that answers at once, so that paused time does not pass while it works.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -254,11 +253,6 @@ impl Backend for Memory {
                 .map(|((_, owner), _)| owner.clone())
                 .collect()
         })
-    }
-
-    fn backup(&self, _: &Path) -> Answer<()> {
-        let error = Error::Backend("A store in memory has no backup".into());
-        Box::pin(ready(Err(error)))
     }
 
     fn close(&self) -> Answer<()> {

@@ -11,7 +11,8 @@ pub mod contract;
 pub(crate) mod memory;
 mod sqlite;
 
-use std::path::Path;
+pub use sqlite::{Beside, backup, restore};
+
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -117,8 +118,6 @@ pub trait Backend: Send + Sync {
     fn count(&self, archive: Archive, owner: &str, query: Query) -> Answer<u64>;
     /// The owners that have an entry in the archive, in order.
     fn archived(&self, archive: Archive) -> Answer<Vec<String>>;
-    /// Writes a copy as of one moment to a new file, while everything goes on, and checks it.
-    fn backup(&self, path: &Path) -> Answer<()>;
     /// Writes out what is pending and closes; later calls fail with [`Error::Closed`].
     fn close(&self) -> Answer<()>;
 }
@@ -201,11 +200,6 @@ impl Storage {
     /// The owners that have an entry in the archive, in order.
     pub async fn archived(&self, archive: Archive) -> Result<Vec<String>> {
         self.0.archived(archive).await
-    }
-
-    /// Writes a copy as of one moment to a new file, while everything goes on, and checks it.
-    pub async fn backup(&self, path: &Path) -> Result<()> {
-        self.0.backup(path).await
     }
 
     pub async fn close(&self) -> Result<()> {

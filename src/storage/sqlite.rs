@@ -14,17 +14,19 @@ mod writer;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use self::queue::Queue;
 use self::thread::{Command, ask, run, start};
 use self::writer::Writer;
+pub use backup::{Beside, backup, restore};
+
 use super::{
     Answer, Archive, Backend, Batch, Durability, Entry, Error, KeyValue, Query, Result, Storage,
     Submitted,
@@ -47,7 +49,6 @@ impl Storage {
         Ok(Self::new(Arc::new(Sqlite {
             queue: queue("storage/write", writer)?,
             reader: start("storage/read", Writer::reading(reader(path)?))?,
-            path: Some(path.to_owned()),
         })))
     }
 
@@ -111,8 +112,6 @@ struct Sqlite {
     queue: Queue,
     /// The thread of the queue for a store in memory, which only one connection sees.
     reader: Sender<Command>,
-    /// `None` in memory.
-    path: Option<PathBuf>,
 }
 
 impl From<rusqlite::Error> for Error {
@@ -136,7 +135,6 @@ impl Sqlite {
         Ok(Self {
             reader: queue.thread().clone(),
             queue,
-            path: None,
         })
     }
 
@@ -183,21 +181,6 @@ impl Backend for Sqlite {
 
     fn archived(&self, archive: Archive) -> Answer<Vec<String>> {
         self.read(move |connection| queries::archived(connection, archive))
-    }
-
-    fn backup(&self, path: &Path) -> Answer<()> {
-        let Some(database) = self.path.clone() else {
-            let error = Error::Backend("A store in memory has no backup".into());
-            return Box::pin(ready(Err(error)));
-        };
-        let path = path.to_owned();
-        // A thread and a connection of its own: it may take minutes.
-        let started = another(&database)
-            .and_then(|connection| start("storage/backup", Writer::reading(connection)));
-        match started {
-            Ok(thread) => run(&thread, move |connection| backup::backup(connection, &path)),
-            Err(err) => Box::pin(ready(Err(err))),
-        }
     }
 
     fn close(&self) -> Answer<()> {

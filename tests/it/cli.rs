@@ -70,6 +70,8 @@ const COMMANDS: &[&[&str]] = &[
     &["users"],
     &["reload"],
     &["status"],
+    &["backup"],
+    &["restore"],
     &["completions"],
 ];
 

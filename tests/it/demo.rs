@@ -87,7 +87,25 @@ fn without_a_file_there_is_a_server_a_bot_and_a_person_who_talks_to_it() {
         "{}",
         chat.out
     );
+    let running = moltis(directory.path(), &["backup", "running.backup"], &[], "");
+    assert_eq!(running.code, Some(0), "{}", running.err);
+    let refused = moltis(
+        directory.path(),
+        &["restore", "running.backup", "--force"],
+        &[],
+        "",
+    );
+    assert!(refused.err.contains("stop it first"), "{}", refused.err);
     drop(demo);
+    // Everything survives in one file: also the person's password.
+    let data = directory.path().join("moltis-data");
+    let saved = moltis(directory.path(), &["backup", "all.backup"], &[], "");
+    assert_eq!(saved.code, Some(0), "{}", saved.err);
+    let kept = moltis(directory.path(), &["restore", "all.backup"], &[], "");
+    assert!(kept.err.contains("--force"), "{}", kept.err);
+    std::fs::remove_dir_all(&data).unwrap();
+    let restored = moltis(directory.path(), &["restore", "all.backup"], &[], "");
+    assert_eq!(restored.code, Some(0), "{}", restored.err);
     // The same person with the same password after a restart.
     let (_demo, _) = start(directory.path(), &ports);
     let again = moltis(directory.path(), &arguments, &[], "/ping\n");

@@ -113,7 +113,11 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Nothing is skipped: a skipped test is a failed run."""
+    """What tests have to tell; and nothing is skipped: a skipped test is a failed run."""
+    for report in (*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])):
+        for name, text in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(text)
     if terminalreporter.stats.get("skipped") and not os.environ.get("PYTEST_XDIST_WORKER"):
         terminalreporter.write_line("Tests were skipped; that counts as a failure.", red=True)
 

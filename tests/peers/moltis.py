@@ -2,9 +2,11 @@
 
 import asyncio
 import subprocess
+from pathlib import Path
 
 from bot import BINARY, toml
 from servers import DOMAIN, Authority, Server
+from world import merge
 
 
 class Moltis(Server):
@@ -12,14 +14,14 @@ class Moltis(Server):
     program = str(BINARY)
     occupant_ids = True
 
-    def __init__(self, directory, authority: Authority, **settings):
-        """`settings`: further keys of [xmpp_server]."""
-        self.settings = settings
+    def __init__(self, directory: Path, authority: Authority, config: dict | None = None):
+        """`config` goes over what every server of these tests has. Without a certificate in it the server makes its own."""
+        self.config = config or {}
         super().__init__(directory, authority)
 
     def configure(self) -> None:
         (self.directory / "data").mkdir(exist_ok=True)
-        (self.directory / "moltis.toml").write_text(toml({
+        base = {
             "data_dir": str(self.directory / "data"),
             "log": {"level": "info,moltis=debug", "format": "compact"},
             "server": {"port": self.http_port},
@@ -27,7 +29,14 @@ class Moltis(Server):
                 "enabled": True, "domain": DOMAIN, "bind": ["127.0.0.1"], "c2s_port": self.c2s_port,
                 "c2s_tls_port": self.tls_port, "admins": [f"admin@{DOMAIN}"],
                 # Every client of a run has this address.
-                "limits": {"connections_per_ip": 10_000, "login_failures_per_ip": 10_000}} | self.settings}))
+                "limits": {"connections_per_ip": 10_000, "login_failures_per_ip": 10_000}}}
+        (self.directory / "moltis.toml").write_text(toml(merge(base, self.config)))
+
+    def with_certificate(self) -> "Moltis":
+        """With one that the clients of these tests trust."""
+        self.config = merge(self.config, {"xmpp_server": {"certificate": str(self.certificate), "key": str(self.key)}})
+        self.configure()
+        return self
 
     def ports(self) -> tuple[int, ...]:
         return self.c2s_port, self.tls_port, self.http_port

@@ -4,13 +4,14 @@ import asyncio
 import subprocess
 from pathlib import Path
 
+from demo import Demo
 from servers import PATIENCE, Server
 
 COLUMNS, ROWS = 100, 28
 
 
 class Profanity:
-    def __init__(self, server: Server, directory: Path, jid: str, password: str):
+    def __init__(self, server: Server | Demo, directory: Path, jid: str, password: str):
         self.server, self.directory, self.jid, self.password = server, directory, jid, password
         directory.mkdir(parents=True)
         self.socket = directory / "tmux"  # a tmux server of our own: others may run theirs

@@ -22,6 +22,7 @@ STEPS = [(kind, re.compile(pattern)) for kind, pattern in (
     ("receives", r"(?P<who>\w+) receives:"),
     ("nothing", r"(?P<who>\w+) receives nothing"),
     ("ignores", r"(?P<who>\w+) ignores what came"),
+    ("announces", r"(?P<who>\w+) announces what (?:he|she) wants"),
     ("befriend", r"(?P<who>\w+) and (?P<other>\w+) are contacts"),
 )]
 
@@ -158,6 +159,7 @@ def _children_differ(expected: ET.Element, actual: ET.Element, kept: dict[str, s
         else:
             return "; ".join(reasons) or f"<{child.tag}> is missing"
     free = FREE_CHILDREN | (FREE_IN_PRESENCE if expected.tag == f"{{{CLIENT}}}presence" else set())
+    free -= {child.tag for child in expected}
     extra = [child.tag for child in left if child.tag not in free]
     return f"there is also <{extra[0]}>" if strict and extra else None
 

@@ -63,11 +63,11 @@ def free_port() -> int:
     raise RuntimeError("no port is free")
 
 
-async def wait_for_port(port: int, process: subprocess.Popen) -> None:
+async def wait_for_port(port: int, process: subprocess.Popen, host: str = "127.0.0.1") -> None:
     """Returns once something listens; fails at once when the process has ended."""
     while True:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(host, port)
             writer.close()
             return
         except OSError:

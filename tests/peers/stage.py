@@ -75,6 +75,8 @@ class Stage:
             case "ignores":
                 await self._settle()
                 self.streams[step.who].waiting()
+            case "announces":
+                self.streams[step.who].announce(actor.settings["wants"].split())
             case "befriend":
                 await self._befriend(actor, self.script.actors[step.other])
 
@@ -115,13 +117,14 @@ class Stage:
             raise AssertionError("it does not end") from None
         raise AssertionError(f"before that: {shown(element)}")
 
-    async def _settle(self) -> None:
-        """Whatever anyone has sent has been handled, and has arrived: each client's stanzas are handled in their order."""
+    async def _settle(self, silence: float = SILENCE) -> None:
+        """Whatever anyone has sent has been handled, and has arrived: each client's stanzas are handled in their order.
+
+        `silence` is for what a server does on its own, as rooms do."""
         live = [stream for stream in self.streams.values() if stream.jid and not stream.closed]
-        for pause in (0, SILENCE):
+        for pause in (0, silence):
             await asyncio.sleep(pause)
-            for stream in live:
-                await stream.barrier()
+            await asyncio.gather(*(stream.barrier() for stream in live))
 
     async def _befriend(self, one: Actor, other: Actor) -> None:
         """Both see each other's presence (RFC 6121, 3.1)."""
@@ -129,7 +132,8 @@ class Stage:
             for who, whom, kind in ((asker, asked, "subscribe"), (asked, asker, "subscribed")):
                 address = f"{whom.user}{self.suffix}@{DOMAIN}"
                 self.streams[who.name].write(f"<presence to='{address}' type='{kind}'/>")
-                await self._settle()
+                await self._settle(silence=0)
+        await self._settle()
         for actor in (one, other):
             self.streams[actor.name].waiting()
 

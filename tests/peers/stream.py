@@ -18,6 +18,9 @@ from stanza import CLIENT
 STREAMS = "http://etherx.jabber.org/streams"
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 BIND = "urn:ietf:params:xml:ns:xmpp-bind"
+DISCO = "http://jabber.org/protocol/disco#info"
+SM = "urn:xmpp:sm:3"
+REQUEST = f"{{{SM}}}r"
 BARRIER = "barrier-"
 
 
@@ -32,9 +35,12 @@ class Stream:
         self.server = server
         self.jid = ""
         self.features: ET.Element | None = None
+        self._instead: ET.Element | None = None
         self._arrived: asyncio.Queue[ET.Element | None] = asyncio.Queue()
         self._barriers: dict[str, asyncio.Event] = {}
         self._numbers = itertools.count(1)
+        # What it says of itself when it is asked; None: the questions are for the script.
+        self._capabilities: list[str] | None = None
         self._parser: ET.XMLPullParser | None = None
         self._depth = 0
         self._task: asyncio.Task | None = None
@@ -47,10 +53,11 @@ class Stream:
         self._reader, self._writer = await asyncio.open_connection(
             "127.0.0.1", self.server.tls_port, ssl=context, server_hostname=DOMAIN)
         self._task = asyncio.create_task(self._read())
-        await self._restart(to)
+        await self.restart(to)
         return self
 
-    async def _restart(self, to: str = DOMAIN) -> None:
+    async def restart(self, to: str = DOMAIN) -> None:
+        """A new stream over the same connection."""
         # An empty document begins: what arrives before our header is answered is not of it.
         self._parser, self._depth = ET.XMLPullParser(("start", "end")), 0
         self.write(f"<?xml version='1.0'?><stream:stream xmlns='{CLIENT}' xmlns:stream='{STREAMS}' to='{to}' "
@@ -59,11 +66,11 @@ class Stream:
         if first.tag == f"{{{STREAMS}}}features":
             self.features = first
         else:
-            self._arrived.put_nowait(first)
+            self._instead = first
 
     async def login(self, user: str, password: str, resource: str = "") -> "Stream":
         await self.authenticate(user, password)
-        await self._restart()
+        await self.restart()
         wanted = f"<resource>{resource}</resource>" if resource else ""
         self.write(f"<iq type='set' id='bind'><bind xmlns='{BIND}'>{wanted}</bind></iq>")
         bound = (await self.next()).find(f".//{{{BIND}}}jid")
@@ -98,6 +105,9 @@ class Stream:
 
     async def next(self, seconds: float = PATIENCE) -> ET.Element:
         """The next child of the stream, in the order of arrival."""
+        if self._instead is not None:
+            element, self._instead = self._instead, None
+            return element
         element = await asyncio.wait_for(self._arrived.get(), seconds)
         if element is None:
             self._arrived.put_nowait(None)
@@ -153,8 +163,27 @@ class Stream:
         passed = self._barriers.pop(element.get("id", ""), None)
         if passed is not None:
             passed.set()
-        elif not self.server.is_noise(element):
+        elif self._capabilities is not None and (query := element.find(f"{{{DISCO}}}query")) is not None:
+            self._say_capabilities(element, query.get("node", ""))
+        # When a server asks for an acknowledgement is its own affair (XEP-0198, 4).
+        elif element.tag != REQUEST and not self.server.is_noise(element):
+            if element.tag == f"{{{CLIENT}}}message" and self.jid and "from" not in element.attrib:
+                # RFC 6120, 8.1.2.1: it is of the own account.
+                element.set("from", self.jid.split("/")[0])
             self._arrived.put_nowait(element)
+
+    def announce(self, wanted: list[str]) -> None:
+        """Presence whose capabilities (XEP-0115) say that it wants these nodes (XEP-0163, 4.3)."""
+        self._capabilities = sorted([DISCO, *(f"{node}+notify" for node in wanted)])
+        text = "client/bot//Scenario<" + "".join(f"{feature}<" for feature in self._capabilities)
+        version = base64.b64encode(hashlib.sha1(text.encode()).digest()).decode()
+        self.write("<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:example:scenario' "
+                   f"ver='{version}'/></presence>")
+
+    def _say_capabilities(self, iq: ET.Element, node: str) -> None:
+        features = "".join(f"<feature var='{feature}'/>" for feature in self._capabilities)
+        self.write(f"<iq type='result' id='{iq.get('id')}' to='{iq.get('from', '')}'><query xmlns='{DISCO}' node='{node}'>"
+                   f"<identity category='client' type='bot' name='Scenario'/>{features}</query></iq>")
 
 
 def scram_proof(password: str, salt: bytes, iterations: int, message: str) -> str:

@@ -139,13 +139,16 @@ mod tests {
             Update::Writing
         );
         assert_eq!(answer.progress(), Progress::Open);
-        let first = message(&format!("id='1'><body>Hel</body>{COMPOSING}"));
-        assert_eq!(answer.take(&first), Update::New(0, "Hel".into()));
+        let first = message(&format!("id='1'><body>Good</body>{COMPOSING}"));
+        assert_eq!(answer.take(&first), Update::New(0, "Good".into()));
         let replace = "<replace id='1' xmlns='urn:xmpp:message-correct:0'/>";
-        let second = message(&format!("id='2'><body>Hello</body>{replace}{ACTIVE}"));
-        assert_eq!(answer.take(&second), Update::Corrected(0, "Hello".into()));
+        let second = message(&format!("id='2'><body>Good day</body>{replace}{ACTIVE}"));
+        assert_eq!(
+            answer.take(&second),
+            Update::Corrected(0, "Good day".into())
+        );
         assert_eq!(answer.progress(), Progress::Complete);
-        assert_eq!(answer.text(), "Hello");
+        assert_eq!(answer.text(), "Good day");
     }
 
     #[test]

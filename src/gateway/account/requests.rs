@@ -124,7 +124,8 @@ impl Account {
             .await;
     }
 
-    /// A new room is locked until its owner has accepted a configuration (XEP-0045, 10.1.2: instant room).
+    /// A new room is locked until its owner has accepted a configuration (XEP-0045, 10.1.2: instant room). Then it is
+    /// there, and says what it can.
     pub(super) async fn accept_defaults(&mut self, client: &mut Client, room: &BareJid) {
         let mut query = element("query", ns::MUC_OWNER, &[]);
         query.append_child(element("x", ns::DATA_FORMS, &[("type", "submit")]));
@@ -136,6 +137,7 @@ impl Account {
             waiter,
         )
         .await;
+        self.discover(client, room).await;
     }
 
     pub(super) async fn fetch_roster(&mut self, client: &mut Client) {

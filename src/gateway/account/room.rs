@@ -147,7 +147,12 @@ impl Room {
     }
 
     /// The presence that enters; no history is asked for (XEP-0045, 7.2.14), the archive has it.
+    ///
+    /// A room that we are in has only its features learnt: it was new, and could not be asked before.
     pub fn join(&mut self, features: Features, now: Instant) -> Vec<Effect> {
+        if self.is_joined() {
+            self.features = features;
+        }
         if !matches!(self.phase, Phase::Joining { .. }) {
             return Vec::new();
         }

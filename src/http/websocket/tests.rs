@@ -39,10 +39,10 @@ async fn start() -> (SocketAddr, Seen, Stop) {
         })
     });
     let stop = Stop::new();
-    let (accepted, waiting) = mpsc::channel(1);
+    let (service, waiting) = service(LIMIT);
     let upgrade = move |visit: Visit, upgrade: WebSocketUpgrade| {
-        let accepted = accepted.clone();
-        async move { accept(upgrade, &visit, &Config::default().server, LIMIT, accepted) }
+        let service = service.clone();
+        async move { accept(upgrade, &visit, &Config::default().server, service) }
     };
     let app = Router::new().route(PATH, get(upgrade));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();

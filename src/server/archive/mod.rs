@@ -22,6 +22,7 @@ pub use self::answer::Answer;
 use self::ids::Cipher;
 pub use self::request::Asked;
 use super::StanzaError;
+use super::stream::xml::{Framing, write};
 use crate::storage::{
     self, Archive, Batch, Durability, Error, KeyValue, Query, Storage, Submitted,
 };
@@ -85,13 +86,8 @@ impl Archives {
     ) -> Result<Kept, Error> {
         let cipher = self.cipher().await?;
         self.0.storage.ready().await;
-        let batch = Batch::new().append_tagged(
-            self.0.archive,
-            owner,
-            at,
-            with.as_str(),
-            String::from(message).into_bytes(),
-        );
+        let batch =
+            Batch::new().append_tagged(self.0.archive, owner, at, with.as_str(), text(message));
         let Submitted { ids, written } = self.0.storage.submit(batch, Durability::Power);
         let Some(position) = ids.first() else {
             // It was not taken into the queue.
@@ -119,7 +115,7 @@ impl Archives {
         message: &Element,
     ) -> Result<(), StanzaError> {
         let position = self.position(id).await?;
-        let value = String::from(message).into_bytes();
+        let value = text(message);
         let batch = Batch::new().replace(self.0.archive, owner, position, value);
         self.0.storage.commit(batch).await?;
         Ok(())
@@ -245,4 +241,11 @@ async fn key(storage: &Storage, archive: Archive) -> Result<[u8; ids::KEY], Erro
             .map_err(damaged),
         Err(other) => Err(other),
     }
+}
+
+/// An entry as it is stored: a document of its own.
+fn text(message: &Element) -> Vec<u8> {
+    let mut text = Vec::with_capacity(512);
+    write(message, Framing::Message, &mut text);
+    text
 }

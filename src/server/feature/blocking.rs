@@ -74,8 +74,12 @@ impl OnMessage for Blocking {
             }
             match (passage.side, passage.stanza.message_type()) {
                 (Side::Outgoing, _) => Err(not_to_blocked()),
-                // An error would end the stay in the room, for one blocked occupant in it.
-                (Side::Incoming, MessageType::Error | MessageType::Groupchat) => Ok(Verdict::Drop),
+                // An error would end the stay in the room, for one blocked occupant in it; and where nobody is, a
+                // headline has no answer either (RFC 6121, 8.5.2.2.1).
+                (
+                    Side::Incoming,
+                    MessageType::Error | MessageType::Groupchat | MessageType::Headline,
+                ) => Ok(Verdict::Drop),
                 (Side::Incoming, _) => Err(StanzaError::service_unavailable()),
             }
         })

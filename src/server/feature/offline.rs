@@ -5,6 +5,7 @@
 //! account before its mail is dropped, and is kept anew.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
@@ -223,7 +224,7 @@ async fn deliver(server: &Server, session: &Arc<Session>) -> Result<(), Error> {
             if on_their_way.contains(&entry.id) {
                 continue;
             }
-            let receipt = Receipt::new(storage, account, &queue, entry.id);
+            let receipt = Receipt::new(server, account, &queue, entry.id);
             *count = count.saturating_sub(1);
             let Some(message) = read(&entry) else {
                 // Dropped with its receipt: it could never be delivered.
@@ -267,11 +268,14 @@ struct Receipt {
     owner: String,
     id: u64,
     on_their_way: Arc<Mutex<BTreeSet<u64>>>,
-    kept: std::sync::atomic::AtomicBool,
+    kept: AtomicBool,
+    /// The server's streams are ending: what is dropped now may not have been delivered.
+    closing: Arc<AtomicBool>,
 }
 
 impl Receipt {
-    fn new(storage: &Storage, account: &Account, queue: &Queue, id: u64) -> Self {
+    fn new(server: &Server, account: &Account, queue: &Queue, id: u64) -> Self {
+        let (storage, closing) = (server.storage(), server.closing());
         queue
             .on_their_way
             .lock()
@@ -283,17 +287,20 @@ impl Receipt {
             id,
             on_their_way: Arc::clone(&queue.on_their_way),
             kept: false.into(),
+            closing,
         }
     }
 
     fn keep(&self) {
-        self.kept.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.kept.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if !self.kept.load(std::sync::atomic::Ordering::Relaxed) {
+        // Twice rather than never.
+        let keep = self.kept.load(Ordering::Relaxed) || self.closing.load(Ordering::Acquire);
+        if !keep {
             let batch = Batch::new().remove(OFFLINE, &self.owner, self.id);
             // Nobody waits for it; if it fails, the message is delivered twice.
             drop(self.storage.submit(batch, Durability::Process).written);

@@ -24,6 +24,9 @@ fn list(negotiation: &Negotiation) -> Vec<Element> {
     let mut session = Element::bare("session", ns::SESSION);
     session.append_child(Element::bare("optional", ns::SESSION));
     let mut features = vec![Element::bare("bind", ns::BIND), session];
+    // RFC 6121, 2.6.1 and 3.4.
+    features.push(Element::bare("ver", "urn:xmpp:features:rosterver"));
+    features.push(Element::bare("sub", "urn:xmpp:features:pre-approval"));
     // XEP-0115, 6.3: what the server itself can do.
     features.extend(negotiation.streams.server().caps());
     features

@@ -138,6 +138,15 @@ impl Running<'_> {
         let mut watch = Watch::new();
         let mut tick = std::pin::pin!(sleep_until(watch.next));
         loop {
+            // Most stanzas are routed without waiting: nothing else is looked at in between. What does wait is polled again
+            // below, to be woken.
+            if let Some(outcome) = routing.as_mut().and_then(FutureExt::now_or_never) {
+                routing = None;
+                if let Err(error) = outcome {
+                    return (error.into(), None, None);
+                }
+                self.routed();
+            }
             let reads = pause.is_none() && self.reads(routing.is_some());
             if reads {
                 let waits = routing

@@ -79,11 +79,6 @@ pub(super) fn refuse_newer(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Whether it is as this moltis makes it.
-pub(super) fn is_current(connection: &Connection) -> Result<bool> {
-    Ok(version(connection)? == known())
-}
-
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
     let done = version(connection)?;
     for (number, migration) in (1_u32..).zip(MIGRATIONS) {

@@ -262,31 +262,44 @@ async fn a_database_of_the_first_schema_is_taken_over() {
 }
 
 #[tokio::test]
-async fn a_backup_is_a_database_as_of_one_moment() {
+async fn a_backup_is_everything_as_of_one_moment_and_can_be_restored() {
     let directory = tempfile::tempdir().unwrap();
-    let storage = Storage::open(&directory.path().join("moltis.db")).unwrap();
+    let database = directory.path().join("moltis.db");
+    let storage = Storage::open(&database).unwrap();
     let append = || Batch::new().append(LOG, "me", 1, vec![7; 500]);
     for _ in 0..50 {
         storage.submit(append(), Durability::Process);
     }
     storage.settled().await.unwrap();
-    let path = directory.path().join("copy.db");
-    let (copied, written) = tokio::join!(storage.backup(&path), storage.commit(append()));
-    copied.unwrap();
+    let path = directory.path().join("copy.backup");
+    let files = [("certificates/a.pem".to_owned(), b"pem".to_vec())];
+    let copying = {
+        let (database, path, files) = (database.clone(), path.clone(), files.clone());
+        tokio::task::spawn_blocking(move || backup(&database, &path, &files))
+    };
+    let (copied, written) = tokio::join!(copying, storage.commit(append()));
+    copied.unwrap().unwrap();
     written.unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let copy = Storage::open(&path).unwrap();
-    let count = copy.count(LOG, "me", Query::default()).await.unwrap();
-    assert!((50..=51).contains(&count), "{count}");
-    assert!(!directory.path().join("copy.db.partial").exists());
-    let again = storage.backup(&path).await.unwrap_err();
+    assert!(!directory.path().join("copy.backup.partial").exists());
+    let again = backup(&database, &path, &files).unwrap_err();
     assert!(
         matches!(&again, Error::Backend(message) if message.ends_with("already")),
         "{again}"
     );
-    let nowhere = storage.backup(&directory.path().join("no/copy.db")).await;
+    let nowhere = backup(&database, &directory.path().join("no/copy"), &[]);
     assert!(matches!(nowhere, Err(Error::Backend(_))));
+    storage.commit(Batch::new().clear(LOG, "me")).await.unwrap();
+    storage.close().await.unwrap();
+    assert_eq!(restore(&path, &database).unwrap(), files);
+    let restored = Storage::open(&database).unwrap();
+    let count = restored.count(LOG, "me", Query::default()).await.unwrap();
+    assert!((50..=51).contains(&count), "{count}");
+    std::fs::write(&path, "no database").unwrap();
+    let other = directory.path().join("other.db");
+    assert!(restore(&path, &other).is_err());
+    assert!(!other.exists());
 }
 
 #[test]

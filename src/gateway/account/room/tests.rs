@@ -212,9 +212,12 @@ async fn nick_changes_keep_the_occupant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_room_is_configured() {
+async fn a_new_room_is_configured_and_then_says_what_it_can() {
     let now = Instant::now();
-    let mut room = joining(now);
+    let mut room = Room::new(BareJid::new("r@c").unwrap(), "bot", None, now);
+    room.begin(now);
+    // It is not there yet.
+    room.join(Features::default(), now);
     let own = user(
         "<item affiliation='owner' role='moderator'/><status code='110'/><status code='201'/>",
     );
@@ -222,6 +225,13 @@ async fn a_new_room_is_configured() {
         room.presence(&presence(&own, "", "bot"), now),
         [Effect::Configure, Effect::Joined]
     );
+    let features = Features {
+        archive: true,
+        occupant_ids: true,
+        stanza_ids: true,
+    };
+    assert_eq!(room.join(features, now), [], "it is not entered again");
+    assert!(room.has_stanza_ids());
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,6 +68,10 @@ const FEATURES: &[&str] = &[
 
 const TARGETS: [Target; 2] = [Target::Own, Target::Other];
 
+/// A client is to ask the account (XEP-0163, 6.1). Some, as Smack for OMEMO and XEP-0373, ask the domain alone, which so
+/// announces what holds for its accounts, as ejabberd's does.
+const ANNOUNCED_AT: [Target; 3] = [Target::Domain, Target::Own, Target::Other];
+
 pub(super) fn register(router: &mut Router, server: &Server) -> anyhow::Result<()> {
     let storage = server.storage().clone();
     let profile = Profile {
@@ -85,10 +89,10 @@ pub(super) fn register(router: &mut Router, server: &Server) -> anyhow::Result<(
     server
         .extensions()
         .insert(Pep(Engine::new(storage, profile)));
-    router.identity(&TARGETS, "pubsub", "pep", "");
-    router.disco(&TARGETS, ns::PUBSUB);
+    router.identity(&ANNOUNCED_AT, "pubsub", "pep", "");
+    router.disco(&ANNOUNCED_AT, ns::PUBSUB);
     for feature in FEATURES {
-        router.disco(&TARGETS, &format!("{}#{feature}", ns::PUBSUB));
+        router.disco(&ANNOUNCED_AT, &format!("{}#{feature}", ns::PUBSUB));
     }
     for kind in [IqType::Get, IqType::Set] {
         for namespace in [ns::PUBSUB, ns::PUBSUB_OWNER] {

@@ -127,17 +127,22 @@ async fn the_last_item_comes_with_presence_even_from_who_is_away() {
 }
 
 #[tokio::test]
-async fn an_account_says_that_it_is_a_service() {
+async fn an_account_says_that_it_is_a_service_and_so_does_its_domain() {
     let server = server(&["romeo", "juliet"]).await;
     let mut juliet = client(&server, "juliet/balcony").await;
     juliet.ask("set", "", &publish_xml(TUNE, "1", "open")).await;
     let query = format!("<query xmlns='{}'/>", ns::DISCO_INFO);
-    let answer = juliet.ask("get", "juliet@example.org", &query).await;
-    let query = answer.get_child("query", ns::DISCO_INFO).unwrap();
     let is_pep = |child: &Element| {
         child.attr("category") == Some("pubsub") && child.attr("type") == Some("pep")
     };
-    assert!(query.children().any(is_pep));
+    let has_whitelists =
+        |child: &Element| child.attr("var") == Some(&*format!("{}#access-whitelist", ns::PUBSUB));
+    for asked in ["juliet@example.org", "example.org"] {
+        let answer = juliet.ask("get", asked, &query).await;
+        let query = answer.get_child("query", ns::DISCO_INFO).unwrap();
+        assert!(query.children().any(is_pep), "{asked}");
+        assert!(query.children().any(has_whitelists), "{asked}");
+    }
     let query = format!("<query xmlns='{}'/>", ns::DISCO_ITEMS);
     let answer = juliet.ask("get", "juliet@example.org", &query).await;
     let item = answer.children().next().unwrap().children().next().unwrap();

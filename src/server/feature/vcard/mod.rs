@@ -25,7 +25,7 @@ const CURRENT: &str = "current";
 const MOST_BYTES: usize = 512 * 1_024;
 
 pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
-    router.disco(&[Target::Domain, Target::Own, Target::Other], ns::VCARD);
+    router.disco(&[Target::Own, Target::Other], ns::VCARD);
     router.disco(&[Target::Own, Target::Other], ns::VCARD4);
     let targets = [Target::Own, Target::Other];
     router.iq(&targets, IqType::Get, "vCard", ns::VCARD, get)?;

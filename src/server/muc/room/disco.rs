@@ -1,5 +1,6 @@
 //! What a room tells of itself (XEP-0045, 6.4 to 6.6, 7.12).
 
+use jid::Jid;
 use minidom::Element;
 
 use super::Room;
@@ -129,10 +130,7 @@ impl Room {
                 "Who may send private messages",
                 [config.private_messages.name()],
             );
-        let affiliation = self.affiliation(&incoming.from);
-        let open = !config.members_only && config.password.is_empty();
-        let invited = affiliation >= Affiliation::Member || self.is_occupant(&incoming.from);
-        if invited || (open && affiliation != Affiliation::Outcast) {
+        if self.is_open_to(&incoming.from) {
             let count = self.occupants.len().to_string();
             let subject = self.subject.as_ref().map_or("", |subject| &subject.text);
             form = form
@@ -147,12 +145,25 @@ impl Room {
         form.build()
     }
 
-    /// Who is in the room is told those who are, too.
+    /// Whether somebody is in the room, or need only come in.
+    fn is_open_to(&self, who: &Jid) -> bool {
+        let open = !self.config.members_only && self.config.password.is_empty();
+        match self.affiliation(who) {
+            Affiliation::Outcast => false,
+            Affiliation::None => open || self.is_occupant(who),
+            _ => true,
+        }
+    }
+
+    /// Who is in the room is told those who are, too; where it is listed, also those who need only come in ("if that
+    /// information is publicly available", XEP-0045, 6.5).
     pub(super) fn disco_items(&self, incoming: &Incoming, query: &Element) -> Element {
         let mut answer = Element::bare("query", ns::DISCO_ITEMS);
         if let Some(node) = query.attr("node") {
             set(&mut answer, "node", node);
-        } else if self.is_occupant(&incoming.from) {
+        } else if self.is_occupant(&incoming.from)
+            || (self.config.public && self.is_open_to(&incoming.from))
+        {
             for occupant in self.occupants.iter() {
                 let address = self.address_of(&occupant.nick);
                 let attributes = [("jid", address.as_str()), ("name", &occupant.nick)];

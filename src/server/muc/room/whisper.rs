@@ -139,7 +139,14 @@ impl Room {
         nick: &str,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
-        let occupant = self.present(incoming)?;
+        let occupant = self.present(incoming).map_err(|error| {
+            if asks_what_it_is(&incoming.stanza) {
+                // XEP-0045, 6.6.
+                StanzaError::bad_request()
+            } else {
+                error
+            }
+        })?;
         let from = self.address_of(&occupant.nick);
         if occupant.nick == nick
             && incoming.kind() == "get"
@@ -193,6 +200,10 @@ impl Room {
             absent()
         }
     }
+}
+
+fn asks_what_it_is(request: &Element) -> bool {
+    request.has_child("query", ns::DISCO_INFO) || request.has_child("query", ns::DISCO_ITEMS)
 }
 
 fn is_for_the_account(child: &Element) -> bool {

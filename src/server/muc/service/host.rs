@@ -25,8 +25,7 @@ impl Outbound for People {
         if !self.0.is_local(to.domain().as_str()) {
             return Posted::Elsewhere;
         }
-        let account = self.0.account_in_memory(&to.to_bare());
-        let Some(session) = account.and_then(|account| account.session(to)) else {
+        let Some(session) = self.0.session(to) else {
             return Posted::Gone;
         };
         if !session.try_send(mail) {

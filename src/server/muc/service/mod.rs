@@ -34,7 +34,7 @@ use crate::storage::{Answer, KeyValue, Storage};
 use crate::xmpp::ns;
 
 /// By the room's JID.
-const ROOMS: KeyValue = KeyValue("rooms");
+const ROOMS: KeyValue = KeyValue("muc_rooms");
 
 /// Rooms without occupants leave the memory when there are more than so many.
 const MOST_LIVING: usize = 1_000;

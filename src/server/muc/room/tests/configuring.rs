@@ -208,8 +208,15 @@ fn what_is_said_inside_is_not_told_outside_a_closed_room() {
         assert_eq!(answer.contains("roominfo_occupants"), told, "{who}");
     }
     let items = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
-    for (who, count) in [(GUEST, 3), (OTHER, 0)] {
+    for (public, members_only, who, count) in [
+        (true, false, OTHER, 3),
+        (false, false, OTHER, 0),
+        (true, true, OTHER, 0),
+        (false, true, GUEST, 3),
+    ] {
         let mut stage = Stage::full(Config::default());
+        stage.room.config.public = public;
+        stage.room.config.members_only = members_only;
         let answer = stage.ask(who, "get", items);
         assert_eq!(
             answer

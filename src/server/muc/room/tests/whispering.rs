@@ -103,6 +103,30 @@ fn a_ping_to_oneself_is_answered_by_the_room() {
 }
 
 #[test]
+fn nobody_outside_learns_what_an_occupant_is() {
+    for (payload, expected) in [
+        (
+            "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+            "bad-request",
+        ),
+        (
+            "<query xmlns='http://jabber.org/protocol/disco#items'/>",
+            "bad-request",
+        ),
+        ("<query xmlns='jabber:iq:version'/>", "not-acceptable"),
+    ] {
+        for nick in ["thirdwitch", "nobody"] {
+            let mut stage = Stage::full(Config::default());
+            stage.send(
+                OTHER,
+                &format!("<iq type='get' id='1' to='coven@rooms.example/{nick}'>{payload}</iq>"),
+            );
+            assert_eq!(stage.outcome(OTHER), expected, "{payload} {nick}");
+        }
+    }
+}
+
+#[test]
 fn a_request_to_another_goes_and_comes_back_without_real_addresses() {
     let mut stage = Stage::full(Config::default());
     stage.send(GUEST, "<iq type='get' id='v' to='coven@rooms.example/secondwitch'><query xmlns='jabber:iq:version'/></iq>");
