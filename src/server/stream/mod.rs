@@ -147,10 +147,12 @@ impl Streams {
                 let trusted = if plain { state::TRUSTED } else { 0 };
                 let negotiation = Negotiation::new(self.clone(), input, output, origin)
                     .with(state::BYTES | trusted);
-                self.run(negotiation, stop).await;
+                self.run(Box::new(negotiation), stop).await;
             }
             Security::DirectTls => {
-                let accepted = timeout(negotiation::DEADLINE, self.accept(io, Security::DirectTls));
+                // Over before the session, as the negotiation: in a box too.
+                let accepted = Box::pin(self.accept(io, Security::DirectTls));
+                let accepted = timeout(negotiation::DEADLINE, accepted);
                 let Ok(Ok((io, bindings))) = accepted.await else {
                     debug!("A TLS handshake failed");
                     return;
@@ -160,7 +162,7 @@ impl Streams {
                     .with(state::BYTES | state::ENCRYPTED | state::TRUSTED);
                 negotiation.bindings = bindings;
                 "tls".clone_into(&mut negotiation.origin.via);
-                self.run(negotiation, stop).await;
+                self.run(Box::new(negotiation), stop).await;
             }
         }
     }
@@ -175,7 +177,7 @@ impl Streams {
         let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
             .with(state::ENCRYPTED | state::TRUSTED | state::LOCAL);
         negotiation.local = Some(account);
-        self.run(negotiation, stop).await;
+        self.run(Box::new(negotiation), stop).await;
     }
 
     /// Serves a WebSocket (RFC 7395): each message is an element. `secure`: nobody on the network reads along.
@@ -197,15 +199,15 @@ impl Streams {
             0
         };
         let negotiation = Negotiation::new(self.clone(), input, output, origin).with(bits);
-        self.run(negotiation, stop).await;
+        self.run(Box::new(negotiation), stop).await;
     }
 
-    async fn run(&self, negotiation: Negotiation, stop: Stop) {
+    async fn run(&self, negotiation: Box<Negotiation>, stop: Stop) {
         let span = debug_span!("stream", via = %negotiation.origin.via, address = ?negotiation.origin.address);
         async {
             // Large, and over before a session begins: in a box of its own, which is given back.
             match Box::pin(negotiation.run(&stop)).await {
-                Ok(bound) => session::run(self, *bound, &stop).await,
+                Ok(bound) => session::run(self, bound, &stop).await,
                 Err(ended) => {
                     let (mut output, end) = *ended;
                     finish(&mut output, end).await;

@@ -71,13 +71,13 @@ struct Running<'a> {
 type Routing = BoxFuture<'static, Result<(), StreamError>>;
 
 /// Runs a session to its end, its parking included.
-pub(super) async fn run(streams: &Streams, bound: Bound, stop: &Stop) {
+pub(super) async fn run(streams: &Streams, bound: Box<Bound>, stop: &Stop) {
     let Bound {
         input,
         output,
         parcel,
         lang,
-    } = bound;
+    } = *bound;
     let mut running = Running {
         streams,
         output,
@@ -99,7 +99,8 @@ pub(super) async fn run(streams: &Streams, bound: Bound, stop: &Stop) {
     }
     running.take_up(parcel.held);
     let (end, routing, takeover) = running.exchange(input, stop).await;
-    running.end(end, routing, takeover, stop).await;
+    // Larger than all the traffic: an idle session does not hold the room for its end.
+    Box::pin(running.end(end, routing, takeover, stop)).await;
 }
 
 impl Running<'_> {
