@@ -47,6 +47,26 @@ fn nobody(kind: MessageType) -> Option<StanzaError> {
     }
 }
 
+/// A message on its way out of its sender's account.
+fn outgoing<'a>(
+    server: &'a Server,
+    session: &'a Arc<Session>,
+    stanza: &'a mut Stanza,
+) -> Passage<'a> {
+    Passage {
+        server,
+        side: Side::Outgoing,
+        account: session.account(),
+        sender: Some(session),
+        stanza,
+        delivered: Vec::new(),
+        stored: false,
+        again: false,
+        archived: None,
+        private: false,
+    }
+}
+
 impl Server {
     /// A message that a client of ours has sent.
     pub(super) async fn message_from_client(
@@ -58,18 +78,7 @@ impl Server {
             // RFC 6120, 10.3.1: as if to the own bare JID.
             stanza.readdress(bare(session.account().jid()));
         }
-        let mut passage = Passage {
-            server: self,
-            side: Side::Outgoing,
-            account: session.account(),
-            sender: Some(session),
-            stanza: &mut stanza,
-            delivered: Vec::new(),
-            stored: false,
-            archived: None,
-            private: false,
-            again: false,
-        };
+        let mut passage = outgoing(self, session, &mut stanza);
         if self
             .stages(&mut passage, &[Stage::Filter, Stage::Rewrite])
             .await?
@@ -77,8 +86,15 @@ impl Server {
         {
             return Ok(());
         }
-        self.stages(&mut passage, &[Stage::Observe]).await?;
+        let private = passage.private;
+        let mut sent = stanza.clone();
         self.route(stanza, Some(session)).await;
+        // Afterwards: what the sender keeps is behind what the recipient has.
+        let mut passage = Passage {
+            private,
+            ..outgoing(self, session, &mut sent)
+        };
+        self.stages(&mut passage, &[Stage::Observe]).await?;
         Ok(())
     }
 

@@ -67,7 +67,11 @@ pub(super) fn register(router: &mut Router, server: &Server) -> anyhow::Result<(
         })?;
     }
     router.message(Stage::Filter, Arc::new(NoResults));
-    router.message(Stage::Rewrite, Arc::new(Keep(archives)));
+    let keep = |archives, side| Arc::new(Keep { archives, side });
+    router.message(Stage::Rewrite, keep(archives.clone(), Side::Incoming));
+    // The sender's copy is behind the recipient's on the disk: who finds a message in the own archive after a crash may
+    // believe that it arrived.
+    router.message(Stage::Observe, keep(archives, Side::Outgoing));
     Ok(())
 }
 
@@ -90,7 +94,10 @@ impl OnMessage for NoResults {
 }
 
 /// Puts messages into the archive and tells their ids.
-struct Keep(Archives);
+struct Keep {
+    archives: Archives,
+    side: Side,
+}
 
 impl OnMessage for Keep {
     fn on_message<'a>(
@@ -102,14 +109,28 @@ impl OnMessage for Keep {
             if passage.again {
                 return Ok(Verdict::Continue);
             }
-            stanza_id::strip(passage);
-            match self.reason_to_skip(passage).await? {
-                Some(reason) => {
-                    debug!(account = %passage.account.jid(), reason, "A message is not archived");
-                }
-                None => self.keep(passage).await?,
+            if self.side == Side::Incoming {
+                stanza_id::strip(passage);
             }
-            Ok(Verdict::Continue)
+            if self.side != passage.side {
+                return Ok(Verdict::Continue);
+            }
+            let kept = match self.reason_to_skip(passage).await {
+                Ok(Some(reason)) => {
+                    debug!(account = %passage.account.jid(), reason, "A message is not archived");
+                    Ok(())
+                }
+                Ok(None) => self.keep(passage).await,
+                Err(error) => Err(error),
+            };
+            match (kept, self.side) {
+                // It is on its way: an own copy that is not kept is no reason to say otherwise.
+                (Err(error), Side::Outgoing) => {
+                    warn!(account = %passage.account.jid(), condition = ?error.condition, "The own copy of a message was not archived");
+                    Ok(Verdict::Continue)
+                }
+                (kept, _) => kept.map(|()| Verdict::Continue),
+            }
         })
     }
 }
@@ -163,7 +184,7 @@ impl Keep {
             return Ok(());
         }
         let kept = self
-            .0
+            .archives
             .keep(account.owner(), &with, datetime::now(), message.element())
             .await?;
         let archived = Archived {
