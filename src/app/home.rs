@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use futures::future::BoxFuture;
 use jid::{BareJid, DomainPart, NodePart};
 use secrecy::SecretString;
-use tracing::info;
+use tracing::error;
 
 use super::demo;
 use crate::config::{Config, XmppServer};
@@ -68,9 +68,7 @@ pub(super) async fn prepare(
         .xmpp
         .values()
         .filter(|account| account.local);
-    for bot in bots.clone() {
-        ensure(&accounts, &bot.jid, generated()?).await?;
-    }
+    provide(&accounts, config).await?;
     let bot = bots
         .clone()
         .find(|bot| bot.enabled)
@@ -108,17 +106,16 @@ fn generated() -> Result<SecretString> {
     generate_password(GENERATED).context("The system has no random numbers")
 }
 
-/// Makes an account that must be there.
-async fn ensure(accounts: &Accounts, jid: &BareJid, password: SecretString) -> Result<()> {
-    let name = jid.node().context("A bot has a name")?;
-    if accounts.exists(name) {
-        return Ok(());
+/// Makes the accounts of the bots that live here, and of one that was deleted meanwhile.
+async fn provide(accounts: &Accounts, config: &Config) -> Result<()> {
+    let bots = config.channels.xmpp.values();
+    for bot in bots.filter(|account| account.local && account.enabled) {
+        let name = bot.jid.node().context("A bot has a name")?;
+        accounts
+            .provide(name)
+            .await
+            .with_context(|| format!("Failed to make the account {}", bot.jid))?;
     }
-    accounts
-        .create(name, password)
-        .await
-        .with_context(|| format!("Failed to make the account {jid}"))?;
-    info!("Made the account {jid}");
     Ok(())
 }
 
@@ -163,15 +160,15 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
             .context("Failed to keep the demo's password")?;
         password
     };
-    if server.accounts().exists(&name) {
-        let set = server
-            .accounts()
-            .set_password(&name, password.clone(), None)
-            .await;
-        set.context("Failed to set the demo's password")?;
-    } else {
-        ensure(server.accounts(), &jid, password.clone()).await?;
-    }
+    let accounts = server.accounts();
+    accounts
+        .provide(&name)
+        .await
+        .context("Failed to make the demo's account")?;
+    accounts
+        .set_password(&name, password.clone(), None)
+        .await
+        .context("Failed to set the demo's password")?;
     secrets
         .confirm(&jid)
         .context("Failed to keep the demo's password")?;
@@ -270,9 +267,12 @@ impl Home {
     }
 
     /// What a reload changes without a restart.
-    pub(super) fn apply(&self, config: &Config) {
+    pub(super) async fn apply(&self, config: &Config) {
         self.server
             .set_settings(Arc::new(config.xmpp_server.clone()));
+        if let Err(err) = provide(self.server.accounts(), config).await {
+            error!("A bot cannot live here: {err:#}");
+        }
     }
 
     /// One line of the status page.

@@ -142,7 +142,7 @@ impl Reloader {
         }
         inner.live.send_replace(Arc::new(new.config.clone()));
         if let Some(home) = inner.home.get() {
-            home.apply(&new.config);
+            home.apply(&new.config).await;
         }
         if let Some(accounts) = inner.accounts.get() {
             accounts

@@ -28,7 +28,7 @@ use crate::app::demo;
 use crate::config::{Config, Loaded, Sources};
 use crate::llm::{self, Provider};
 
-/// An AI gateway for XMPP.
+/// An AI gateway for XMPP, and an XMPP server of one's own.
 #[derive(Parser, Debug)]
 #[command(
     name = "moltis",

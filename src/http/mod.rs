@@ -137,7 +137,9 @@ async fn host_meta(State(shown): State<Shown>, visit: Visit, format: Format) -> 
 async fn status_page(State(shown): State<Shown>, visit: Visit, headers: HeaderMap) -> Response {
     let mut status = (shown.look)();
     // A claim code is shown to the machine itself alone.
-    if !visit.is_local() {
+    // Behind a proxy everybody may look like this machine.
+    let behind = shown.config.borrow().server.external_url.is_some();
+    if behind || !visit.is_local() {
         status.claims.clear();
     }
     let wants_html = headers

@@ -88,7 +88,7 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves clients until the stop, and then until every stream has been told.
 pub async fn serve(listeners: Vec<Listener>, streams: Streams, stop: Stop) -> Result<()> {
-    let addresses = Addresses::default();
+    let addresses = streams.addresses().clone();
     let mut tasks = JoinSet::new();
     for Listener { tcp, security } in listeners {
         tasks.spawn(listen(

@@ -520,6 +520,14 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:5: unknown key \"password\" in [xmpp_server.bots.b]",
         ),
         (
+            "key = 'privkey.pem'\n".to_owned(),
+            "moltis.toml:4: key in [xmpp_server] acts only with a certificate file, as certificate = \"fullchain.pem\"",
+        ),
+        (
+            "registration = 'invite'\n".to_owned(),
+            "moltis.toml:4: registration in [xmpp_server] is \"invite\", which is not in this version",
+        ),
+        (
             "s2s_port = 5269\n".to_owned(),
             "moltis.toml:4: s2s_port in [xmpp_server] is not in this version",
         ),

@@ -106,6 +106,11 @@ fn without_a_file_there_is_a_server_a_bot_and_a_person_who_talks_to_it() {
     std::fs::remove_dir_all(&data).unwrap();
     let restored = moltis(directory.path(), &["restore", "all.backup"], &[], "");
     assert_eq!(restored.code, Some(0), "{}", restored.err);
+    // Who is asked for by the configuration comes back.
+    for jid in ["moltis@localhost", "you@localhost"] {
+        let deleted = moltis(directory.path(), &["deluser", jid], &[], "");
+        assert_eq!(deleted.code, Some(0), "{}", deleted.err);
+    }
     // The same person with the same password after a restart.
     let (_demo, _) = start(directory.path(), &ports);
     let again = moltis(directory.path(), &arguments, &[], "/ping\n");

@@ -44,10 +44,10 @@ class SmackServer(Moltis):
 
     def __init__(self, directory: Path, authority: Authority):
         self.host = loopback_host()
-        super().__init__(directory, authority, bind=[self.host], c2s_port=C2S_PORT, c2s_tls_port=0,
-                         allow_plaintext=True,
-                         limits={"connections_per_ip": 10_000, "login_failures_per_ip": 10_000,
-                                 "sessions_per_user": 100, "c2s_bytes_per_second": 100_000_000})
+        super().__init__(directory, authority, {"xmpp_server": {
+            "bind": [self.host], "c2s_port": C2S_PORT, "c2s_tls_port": 0, "allow_plaintext": True,
+            "limits": {"connections_per_ip": 10_000, "login_failures_per_ip": 10_000, "sessions_per_user": 100,
+                       "c2s_bytes_per_second": 100_000_000}}})
 
     def ports(self) -> tuple[int, ...]:
         return (self.http_port,)

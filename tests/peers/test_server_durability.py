@@ -39,7 +39,8 @@ async def own(authority, tmp_path):
         """`more`: other tables than [xmpp_server]."""
         limits = {"connections_per_ip": 10_000, "login_failures_per_ip": 10_000, "c2s_bytes_per_second": 0,
                   "offline_messages": 1_000_000}
-        server = Moltis(tmp_path / "server", authority, allow_plaintext=True, limits=limits, **settings)
+        section = {"allow_plaintext": True, "limits": limits} | settings
+        server = Moltis(tmp_path / "server", authority, {"xmpp_server": section})
         config = server.directory / "moltis.toml"
         text = config.read_text() + toml(more or {})
         config.write_text(text if data_dir is None else text.replace(str(server.directory / "data"), str(data_dir)))

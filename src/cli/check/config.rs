@@ -42,6 +42,11 @@ fn summary(loaded: &Loaded) -> Finding {
     };
     let accounts = &loaded.config.channels.xmpp;
     let enabled = accounts.values().filter(|account| account.enabled).count();
+    let server = &loaded.config.xmpp_server;
+    if enabled == 0 && server.enabled {
+        let message = format!("{}: server {}, no bot", file.display(), server.domain);
+        return Finding::new(PART, Level::Ok, message);
+    }
     if enabled == 0 {
         let message = format!(
             "{}: no account is enabled; add a table [channels.xmpp.<name>] with a jid",
@@ -66,8 +71,15 @@ fn summary(loaded: &Loaded) -> Finding {
 /// What is allowed but seldom meant.
 fn odd(config: &Config, id: &str, account: &Account) -> Vec<String> {
     let mut odd = Vec::new();
-    let mut say = |message: &str| odd.push(format!("[channels.xmpp.{id}]: {message}"));
-    let has_way_in = account.password.is_some()
+    let bot = account.local && account.jid.node().is_some_and(|name| name.as_str() == id);
+    let table = if bot {
+        "xmpp_server.bots"
+    } else {
+        "channels.xmpp"
+    };
+    let mut say = |message: &str| odd.push(format!("[{table}.{id}]: {message}"));
+    let has_way_in = account.local
+        || account.password.is_some()
         || account.component_secret.is_some()
         || account.auto_register
         || config.data_dir.join("secrets.toml").exists();

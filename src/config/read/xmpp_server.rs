@@ -101,6 +101,8 @@ fn listeners(section: &mut Section<'_>, server: &mut XmppServer) {
 }
 
 fn certificate(section: &mut Section<'_>, server: &mut XmppServer) {
+    let acme = ["acme_directory", "acme_ca_file"];
+    let acme = acme.map(|key| (key, section.written(key)));
     server.acme_directory = section.checked("acme_directory", &server.acme_directory, |text| {
         match url::Url::parse(text) {
             // RFC 8555, 6.1.
@@ -111,9 +113,19 @@ fn certificate(section: &mut Section<'_>, server: &mut XmppServer) {
     server.acme_ca_file = section.path("acme_ca_file");
     let certificate = section.written("certificate");
     let file = section.checked("certificate", "auto", |_| Ok(()));
+    let written_key = section.written("key");
     let key = section.path("key");
     if file == "auto" {
+        if let (Some(origin), Some(_)) = (written_key, &key) {
+            let message = "acts only with a certificate file, as certificate = \"fullchain.pem\"";
+            section.fault("key", &origin, message);
+        }
         return;
+    }
+    for (key, origin) in acme {
+        if let Some(origin) = origin {
+            section.fault(key, &origin, "acts only with certificate = \"auto\"");
+        }
     }
     let origin = certificate.unwrap_or(Origin::Default);
     let path = section.reading.resolve(&file);
@@ -138,14 +150,27 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
         Ok(jid)
     });
-    server.registration = section.word(
+    let registration = section.written("registration");
+    let word = section.word(
         "registration",
-        server.registration,
+        Some(server.registration),
         &[
-            ("closed", Registration::Closed),
-            ("open", Registration::Open),
+            ("closed", Some(Registration::Closed)),
+            ("open", Some(Registration::Open)),
+            ("invite", None),
         ],
     );
+    match (word, registration) {
+        (Some(word), _) => server.registration = word,
+        (None, origin) => {
+            let origin = origin.unwrap_or(Origin::Default);
+            section.fault(
+                "registration",
+                &origin,
+                "is \"invite\", which is not in this version",
+            );
+        }
+    }
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
     let default = if server.domain.is_empty() {
         String::new()

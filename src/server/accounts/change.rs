@@ -31,6 +31,17 @@ impl Accounts {
         self.add(name, Credentials::decoy(&secret, name)).await
     }
 
+    /// Makes an account that the configuration asks for, unless it is there: nobody logs in to it with a password. Who
+    /// writes it into the configuration may also give a name again that was deleted.
+    pub async fn provide(&self, name: &NodeRef) -> Result<(), Error> {
+        if self.exists(name) {
+            return Ok(());
+        }
+        let tombstone = Batch::new().delete(ACCOUNTS, &self.0.domain, name);
+        self.0.storage.commit(tombstone).await?;
+        self.create_without_password(name).await
+    }
+
     /// Makes an account of which the keys are known: from another server, for instance.
     pub async fn add(&self, name: &NodeRef, credentials: Credentials) -> Result<(), Error> {
         if name.len() > LONGEST_NAME {

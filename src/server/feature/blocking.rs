@@ -191,7 +191,12 @@ async fn block(request: Request) -> Reply {
     list.change(server, account, &wanted, &BTreeSet::new())
         .await?;
     push(account, "block", &wanted);
-    for (jid, report) in reports {
+    // Each once: a report is a message to every admin.
+    let mut reported = BTreeSet::new();
+    let fresh = reports
+        .into_iter()
+        .filter(|(jid, _)| new.contains(jid) && reported.insert(jid.clone()));
+    for (jid, report) in fresh.take(MOST_REPORTS) {
         hand_on(server, account, &jid, report).await;
     }
     Ok(None)
@@ -286,6 +291,9 @@ async fn watchers(server: &Server, account: &Arc<Account>, jid: &Jid) -> Vec<jid
         .filter(|contact| list::matches(jid, &bare(contact)))
         .collect()
 }
+
+/// So many reports of one request are handed on.
+const MOST_REPORTS: usize = 10;
 
 /// XEP-0377, 3: each with a reason.
 fn reports(command: &Element) -> Result<Vec<(Jid, &Element)>, StanzaError> {

@@ -1,4 +1,4 @@
-//! XEP-0359: ids that a server gives. Those that claim to be ours and are not are taken off before anybody sees them.
+//! XEP-0359: ids that a server gives, and XEP-0203: times that it tells. Those that claim to be ours and are not are taken off before anybody sees them.
 
 use jid::{BareJid, Jid};
 use minidom::{Element, Node};
@@ -14,7 +14,8 @@ pub(super) fn strip(passage: &mut Passage<'_>) {
     let from = passage.stanza.from().clone();
     let (server, side) = (passage.server, passage.side);
     let unwanted = |child: &Element| {
-        child.is("stanza-id", ns::STANZA_ID) && !is_true(child, server, side, &from)
+        (child.is("stanza-id", ns::STANZA_ID) && !is_true(child, server, side, &from))
+            || (child.is("delay", ns::DELAY) && is_forged(child, server, &from))
     };
     if !passage.stanza.element().children().any(unwanted) {
         return;
@@ -25,6 +26,16 @@ pub(super) fn strip(passage: &mut Passage<'_>) {
             element.append_node(node);
         }
     }
+}
+
+/// A delay (XEP-0203) in the name of this server, of a service of it or of somebody here, by another.
+fn is_forged(delay: &Element, server: &Server, from: &Jid) -> bool {
+    let Some(by) = delay.attr("from").and_then(|by| Jid::new(by).ok()) else {
+        return false;
+    };
+    let domain = by.domain().as_str();
+    let hosted = server.hosts().iter().any(|(name, _)| name == domain);
+    (server.is_local(domain) || hosted) && by.to_bare() != from.to_bare()
 }
 
 /// XEP-0359, 3. Other servers answer for their own ids; on our domains only services, such as rooms, give ids to what

@@ -70,8 +70,7 @@ pub(super) async fn open(
     resource: Option<&str>,
 ) -> Result<Parcel, StanzaError> {
     let account: &BareJid = negotiation
-        .account
-        .as_ref()
+        .still_account()
         .ok_or_else(StanzaError::not_authorized)?;
     let server = negotiation.streams.server();
     let (session, mailbox) = server

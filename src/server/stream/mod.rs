@@ -35,6 +35,7 @@ use self::wire::{End, Output};
 use crate::runtime::Stop;
 use crate::server::accounts::Throttle;
 use crate::server::certificate;
+use crate::server::listener::Addresses;
 use crate::server::sasl::{ChannelBinding, TLS_EXPORTER};
 use crate::server::session::Origin;
 use crate::server::{Server, StreamError};
@@ -64,6 +65,7 @@ struct Shared {
     tls: Tls,
     failures: Throttle,
     resumable: sm::Resumable,
+    addresses: Addresses,
     pipes: mpsc::Sender<(DuplexStream, BareJid)>,
     /// Taken by the listener, which serves them.
     waiting: Mutex<Option<mpsc::Receiver<(DuplexStream, BareJid)>>>,
@@ -85,9 +87,15 @@ impl Streams {
             tls,
             failures: Throttle::login_failures(limit),
             resumable: sm::Resumable::default(),
+            addresses: Addresses::default(),
             pipes,
             waiting: Mutex::new(Some(waiting)),
         }))
+    }
+
+    /// How many connections each address has, over TCP and WebSocket.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.0.addresses
     }
 
     pub fn server(&self) -> &Server {
@@ -188,6 +196,11 @@ impl Streams {
         secure: bool,
         stop: Stop,
     ) {
+        let most = self.0.server.settings().limits.connections_per_ip;
+        let Some(_counted) = self.0.addresses.admit(address, most) else {
+            debug!(%address, "An address has as many connections as it may have");
+            return;
+        };
         let (input, output) = wire::messages(socket, self.limits());
         let origin = Origin {
             address: Some(address),

@@ -1,5 +1,6 @@
 //! Before a session: headers, features, and what a client asks of them (RFC 6120, 4.3).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,6 +13,7 @@ use super::wire::{End, Input, Output};
 use super::xml::{Event, Header, Opening};
 use super::{Streams, bind, limits, register, sasl, sasl2, sm, starttls};
 use crate::runtime::Stop;
+use crate::server::accounts::Credentials;
 use crate::server::sasl::ChannelBinding;
 use crate::server::session::Origin;
 use crate::server::{StreamError, random_id};
@@ -80,6 +82,8 @@ pub(super) struct Negotiation {
     pub(super) local: Option<BareJid>,
     /// Who has logged in.
     pub(super) account: Option<BareJid>,
+    /// With what: a login is worth nothing once the password has been changed.
+    pub(super) credentials: Option<Arc<Credentials>>,
     /// The default language of what the client sends.
     pub(super) lang: Option<String>,
     /// Logins that failed.
@@ -107,10 +111,23 @@ impl Negotiation {
             bindings: Vec::new(),
             local: None,
             account: None,
+            credentials: None,
             lang: None,
             failures: 0,
             opened: false,
         }
+    }
+
+    /// Who has logged in, unless the account was disabled or deleted since, or its password changed.
+    pub(super) fn still_account(&self) -> Option<&BareJid> {
+        let account = self.account.as_ref()?;
+        let (accounts, name) = (self.streams.server().accounts(), account.node()?);
+        let current = accounts.keys(name)?;
+        let same = self
+            .credentials
+            .as_ref()
+            .is_some_and(|credentials| Arc::ptr_eq(credentials, &current));
+        (same && !accounts.is_disabled(name)).then_some(account)
     }
 
     pub(super) fn with(mut self, bits: u8) -> Self {

@@ -79,6 +79,8 @@ async fn login(negotiation: &mut Negotiation, auth: Element) -> Result<Next, End
 }
 
 pub(super) fn authenticated(negotiation: &mut Negotiation, account: BareJid) {
+    let accounts = negotiation.streams.server().accounts();
+    negotiation.credentials = account.node().and_then(|name| accounts.keys(name));
     negotiation.account = Some(account);
     negotiation.state |= state::AUTHENTICATED;
     negotiation.input.reader.authenticated();

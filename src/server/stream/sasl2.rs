@@ -223,6 +223,7 @@ async fn token(
         None if success.rotate => &request.mechanism,
         None => return None,
     };
+    negotiation.still_account()?;
     let accounts = negotiation.streams.server().accounts().clone();
     let issued = accounts
         .issue_token(&success.account, &request.client, mechanism)

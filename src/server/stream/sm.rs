@@ -55,7 +55,7 @@ pub(super) async fn resume(
     let (Some(id), Some(count), Some(account)) = (
         request.attr("previd"),
         handled(request),
-        &negotiation.account,
+        negotiation.still_account(),
     ) else {
         return Ok(Err(failed("bad-request")));
     };

@@ -253,7 +253,10 @@ impl Sent<'_> {
         let iq = |element: &Element, kinds: [&str; 2]| {
             element.name() == "iq" && kinds.contains(&kind(element).as_str())
         };
-        let answers = mine
+        // Who asks the own resource for something impossible is answered in its name.
+        let answers = arrived
+            .iter()
+            .filter(|(who, element)| *who == self.by && element.attr("id") == Some(id))
             .filter(|(_, element)| iq(element, ["result", "error"]))
             .count();
         let passed_on = arrived.iter().filter(|(_, element)| {

@@ -351,6 +351,10 @@ impl<'a, 's> Parser<'a, 's> {
             return Err(not_well_formed("an element with an impossible name"));
         }
         let namespace = self.scope.inside(self.namespace(prefix)?);
+        // Namespaces in XML, 3: they are for attributes alone, and no other parser would take what we send on.
+        if matches!(namespace, XMLNS_XML | XMLNS_XMLNS) {
+            return Err(not_well_formed("an element in a reserved namespace"));
+        }
         let mut element = Element::bare(local, namespace);
         for attribute in std::mem::take(&mut self.attributes) {
             let namespace = match attribute.prefix {

@@ -272,6 +272,11 @@ fn each_fault_within_a_stream_has_its_name() {
         ),
         ("half a character", b"<a>\xc3</a>", "unsupported-encoding"),
         ("NUL", b"<a>\0</a>", "not-well-formed"),
+        (
+            "an element in a namespace for attributes",
+            b"<a><xml:b/></a>",
+            "not-well-formed",
+        ),
         ("NUL in a name", b"<a\0/>", "not-well-formed"),
         ("]]>", b"<a>]]></a>", "not-well-formed"),
         (

@@ -21,14 +21,7 @@ pub fn write(element: &Element, framing: Framing, out: &mut Vec<u8>) {
         Framing::Stream => ns::JABBER_CLIENT,
         Framing::Message => "",
     };
-    write_element(element, default, framing, out);
-}
-
-fn write_element(element: &Element, default: &str, framing: Framing, out: &mut Vec<u8>) {
-    // Most children are in the namespace of their parent, and comparing costs no memory.
-    if element.has_ns(default) {
-        write_tag(element, "", default, framing, out);
-    } else if element.has_ns(ns::STREAM) {
+    if element.has_ns(ns::STREAM) && !element.has_ns(default) {
         // Clients look for `stream:features` by its prefix.
         out.extend_from_slice(b"<stream:");
         out.extend_from_slice(element.name().as_bytes());
@@ -36,6 +29,16 @@ fn write_element(element: &Element, default: &str, framing: Framing, out: &mut V
             attribute("xmlns:stream", ns::STREAM, out);
         }
         write_rest(element, "stream:", default, framing, out);
+    } else {
+        write_element(element, default, framing, out);
+    }
+}
+
+/// Inside of a stanza no prefix is counted on: it may be sent on a connection that has declared none.
+fn write_element(element: &Element, default: &str, framing: Framing, out: &mut Vec<u8>) {
+    // Most children are in the namespace of their parent, and comparing costs no memory.
+    if element.has_ns(default) {
+        write_tag(element, "", default, framing, out);
     } else {
         let namespace = element.ns();
         out.push(b'<');
