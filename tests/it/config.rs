@@ -520,7 +520,7 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:5: unknown key \"password\" in [xmpp_server.bots.b]",
         ),
         (
-            "key = 'privkey.pem'\n".to_owned(),
+            "key = 'Cargo.toml'\n".to_owned(),
             "moltis.toml:4: key in [xmpp_server] acts only with a certificate file, as certificate = \"fullchain.pem\"",
         ),
         (
