@@ -1,7 +1,7 @@
 //! The demo: what runs where there is no moltis.toml, and what becomes of it.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -24,6 +24,17 @@ fn ports() -> Vec<String> {
             ["--set".to_owned(), format!("{key}={port}")]
         })
         .collect()
+}
+
+/// What `GET /status` answers.
+fn status(ports: &[String]) -> String {
+    let (_, port) = ports[1].split_once('=').unwrap();
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    let request = "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// The running demo; killed at the end.
@@ -86,6 +97,11 @@ fn without_a_file_there_is_a_server_a_bot_and_a_person_who_talks_to_it() {
             .contains("pong"),
         "{}",
         chat.out
+    );
+    let status = status(&ports);
+    assert!(
+        status.contains("\"name\":\"XMPP Server\",\"status\":true"),
+        "{status}"
     );
     let running = moltis(directory.path(), &["backup", "running.backup"], &[], "");
     assert_eq!(running.code, Some(0), "{}", running.err);

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::xml::{Event, Limits, Reader};
 use super::*;
+use crate::server::mail::Mail;
 use crate::server::session::MAILBOX;
 use crate::server::{Settings, testing};
 use crate::xmpp::{ns, tls};
@@ -794,4 +795,37 @@ async fn a_websocket_carries_one_element_in_each_message() {
         }
     }
     assert!(receive.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_login_is_worth_nothing_once_the_password_has_changed() {
+    let mut house = House::new().await;
+    let mut client = house.secured().await;
+    client.login("romeo").await;
+    let accounts = house.streams.server().accounts().clone();
+    let name = jid::NodePart::new("romeo").unwrap().into_owned();
+    accounts
+        .set_password(&name, "another".into(), None)
+        .await
+        .unwrap();
+    client
+        .send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
+        .await;
+    let answer = client.find("iq").await;
+    assert_eq!(answer.attr("type"), Some("error"));
+    assert!(String::from(&answer).contains("not-authorized"));
+}
+
+#[tokio::test]
+async fn what_is_in_the_namespace_of_streams_inside_of_a_message_needs_no_prefix() {
+    let mut house = House::new().await;
+    let mut romeo = house.romeo("r").await;
+    romeo
+        .send("<message to='romeo@example.org/r'><x xmlns='http://etherx.jabber.org/streams'/></message>")
+        .await;
+    let message = romeo.find("message").await;
+    let mut text = Vec::new();
+    Mail::new(message).write(" xmlns='jabber:client'", &mut text);
+    let alone: Element = String::from_utf8(text).unwrap().parse().unwrap();
+    assert!(alone.has_child("x", ns::STREAM));
 }

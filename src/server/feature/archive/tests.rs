@@ -104,6 +104,39 @@ async fn forged_ids_are_taken_off() {
 }
 
 #[tokio::test]
+async fn nobody_tells_the_time_in_the_name_of_the_server() {
+    let server = server(&["romeo", "juliet"]).await;
+    let romeo = online(&server, "romeo/orchard").await;
+    let mut juliet = online(&server, "juliet/balcony").await;
+    juliet.drain();
+    let delay = |from| {
+        format!(
+            "<delay xmlns='{}' from='{from}' stamp='2020-01-01T00:00:00Z'/>",
+            ns::DELAY
+        )
+    };
+    let claims = [
+        "example.org",
+        "juliet@example.org",
+        "romeo@example.org",
+        "elsewhere.example",
+    ];
+    romeo
+        .send(&format!(
+            "<message to='juliet@example.org' type='chat'><body>hi</body>{}</message>",
+            claims.map(delay).concat()
+        ))
+        .await;
+    let message = juliet.next().await;
+    let left: Vec<_> = message
+        .children()
+        .filter(|child| child.is("delay", ns::DELAY))
+        .filter_map(|delay| delay.attr("from"))
+        .collect();
+    assert_eq!(left, ["romeo@example.org", "elsewhere.example"]);
+}
+
+#[tokio::test]
 async fn a_note_to_oneself_is_kept_once() {
     let server = server(&["romeo"]).await;
     let mut romeo = online(&server, "romeo/orchard").await;
