@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// The socket's name in the data directory.
-const SOCKET: &str = "moltis.sock";
+use crate::http::control::SOCKET;
 
 pub(super) async fn ask(data_dir: &Path, command: &str) -> Result<Value> {
     match ask_if_running(data_dir, command).await? {

@@ -17,8 +17,6 @@ use super::{Inbound, Kind, Place};
 use crate::xmpp::element::{child_text, find};
 use crate::xmpp::ns;
 
-pub use self::ids::stamp;
-
 /// What is known of an occupant of a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occupant {

@@ -274,8 +274,7 @@ impl Server {
             let name = jid.node().map_or("", |name| name.as_str());
             let batch = feature::erase(name)
                 .delete_owner(roster::ROSTER, name)
-                .delete_owner(roster::ROSTER_VERSION, name)
-                .and(feature::erase(name));
+                .delete_owner(roster::ROSTER_VERSION, name);
             Box::pin(std::future::ready(Ok(batch)))
         }));
     }

@@ -181,10 +181,6 @@ impl Session {
         self.parked.store(parked, Ordering::Release);
     }
 
-    pub fn is_parked(&self) -> bool {
-        self.parked.load(Ordering::Acquire)
-    }
-
     /// The stanza that is being handled is acknowledged only when this is durable; if it fails, `stanza` is answered
     /// with the store's error.
     pub fn wait_for(&self, durable: Answer<()>, stanza: Option<Stanza>) {

@@ -14,11 +14,11 @@ use self::positions::key;
 use self::query::From;
 use super::handle::{Handle, Page};
 use super::{Happening, Happenings};
-use crate::gateway::inbound::{self, RoomView, Skip, Source, stamp};
+use crate::gateway::inbound::{self, RoomView, Skip, Source};
 use crate::gateway::{Place, Wire, WireError, now};
 use crate::storage::Storage;
 use crate::xmpp::element::find;
-use crate::xmpp::ns;
+use crate::xmpp::{datetime, ns};
 
 pub use self::positions::{Position, archive_of, known, position, store};
 
@@ -155,7 +155,7 @@ async fn baseline(
 
 /// The inner message of a result and when it was archived.
 fn unpack(forwarded: &Element) -> Option<(Message, i64)> {
-    let at = stamp(forwarded.get_child("delay", ns::DELAY)?.attr("stamp")?)?;
+    let at = datetime::parse(forwarded.get_child("delay", ns::DELAY)?.attr("stamp")?)?;
     let inner = forwarded.get_child("message", ns::DEFAULT_NS)?;
     Some((Message::try_from(inner.clone()).ok()?, at))
 }

@@ -7,7 +7,7 @@ use xmpp_parsers::message::Message;
 use super::{Context, RoomView, Source};
 use crate::gateway::{Ids, Place};
 use crate::xmpp::element::find;
-use crate::xmpp::ns;
+use crate::xmpp::{datetime, ns};
 
 /// Only ids that were assigned by our own server, or by the room in a room, are believed (XEP-0359, security).
 pub(super) fn read(message: &Message, place: &Place, context: &Context<'_>) -> Ids {
@@ -60,12 +60,5 @@ pub(super) fn delay(payloads: &[Element], from: &Jid, context: &Context<'_>) -> 
                 })
             })
     })?;
-    stamp(delay.attr("stamp")?)
-}
-
-/// An XEP-0082 date and time as milliseconds since 1970.
-pub fn stamp(text: &str) -> Option<i64> {
-    let format = &time::format_description::well_known::Iso8601::DEFAULT;
-    let stamp = time::OffsetDateTime::parse(text, format).ok()?;
-    i64::try_from(stamp.unix_timestamp_nanos() / 1_000_000).ok()
+    datetime::parse(delay.attr("stamp")?)
 }

@@ -18,19 +18,14 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::server::ResolvesServerCert;
 use rustls::{ServerConfig, ServerConnection};
 use serde::Serialize;
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 pub use acme::Acme;
 pub use chain::Error;
@@ -47,9 +42,6 @@ use store::Store;
 
 /// XEP-0368, 4.
 const XMPP_CLIENT: &[u8] = b"xmpp-client";
-/// How long an authority may take for one look, and how many may look at once.
-const LOOK: Duration = Duration::from_secs(10);
-const LOOKS: usize = 32;
 
 /// For whom, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,39 +219,6 @@ impl Certificates {
     /// `application/octet-stream`. `None`: 404.
     pub fn http_challenge(&self, token: &str) -> Option<String> {
         self.0.resolver.challenges.authorization(token)
-    }
-
-    /// Answers TLS-ALPN-01 on a listener that is there for nothing else.
-    pub async fn answer_validations(
-        &self,
-        listener: TcpListener,
-        stop: Stop,
-    ) -> anyhow::Result<()> {
-        let acceptor = TlsAcceptor::from(self.config(&[ACME_TLS])?);
-        let mut looks = JoinSet::new();
-        loop {
-            let stream = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                Some(_) = looks.join_next() => continue,
-                accepted = listener.accept(), if looks.len() < LOOKS => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(err) => {
-                        warn!(%err, "A connection was not accepted");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                },
-            };
-            let acceptor = acceptor.clone();
-            looks.spawn(async move {
-                // The handshake is the answer (RFC 8737, 3).
-                match timeout(LOOK, acceptor.accept(stream)).await {
-                    Ok(Ok(_)) => debug!("An authority has looked"),
-                    Ok(Err(err)) => debug!(%err, "Not a look of an authority"),
-                    Err(_elapsed) => debug!("Not a look of an authority: too slow"),
-                }
-            });
-        }
     }
 
     pub fn status(&self) -> Status {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jid::{BareJid, Jid};
 use minidom::Element;
-use time::format_description::well_known::Rfc3339;
 
 use super::access::{Relation, may_read};
 use super::config::NotificationType;
 use super::node::{Record, SubscriptionState};
+use crate::server::random_id;
 use crate::xmpp::element::element;
-use crate::xmpp::ns;
+use crate::xmpp::{datetime, ns};
 
 /// Whom an event is for.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +118,7 @@ impl Notification {
             ],
         );
         message.append_child(self.payload.clone());
-        if let Some(stamp) = self.delayed.and_then(stamp) {
+        if let Some(stamp) = self.delayed.map(datetime::stamp) {
             message.append_child(element(
                 "delay",
                 ns::DELAY,
@@ -127,19 +127,6 @@ impl Notification {
         }
         message
     }
-}
-
-/// An id that nobody guesses, for messages, items, subscriptions and nodes.
-pub fn random_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
-}
-
-/// A time as XEP-0082 writes it, to the second.
-pub fn stamp(milliseconds: i64) -> Option<String> {
-    time::OffsetDateTime::from_unix_timestamp(milliseconds.div_euclid(1_000))
-        .ok()?
-        .format(&Rfc3339)
-        .ok()
 }
 
 /// `<event/>` around what happened.

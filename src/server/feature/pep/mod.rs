@@ -275,11 +275,6 @@ async fn disco_node(request: Request) -> Result<Option<Vec<Element>>, StanzaErro
 }
 
 impl Server {
-    /// Deletes all nodes of an account that is gone.
-    pub async fn delete_personal_nodes(&self, account: &BareJid) -> Result<(), StanzaError> {
-        engine(self)?.delete_service(account).await
-    }
-
     /// Who would be told of an account's events: for lists and tests.
     pub async fn followers(&self, account: &BareJid, node: &str) -> Vec<Jid> {
         let followers = Contacts(self).followers(account, node).await;

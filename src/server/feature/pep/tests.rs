@@ -200,7 +200,8 @@ async fn what_is_deleted_is_gone() {
     let mut juliet = client(&server, "juliet/balcony").await;
     juliet.ask("set", "", &publish_xml(TUNE, "1", "open")).await;
     let account = BareJid::new("juliet@example.org").unwrap();
-    server.delete_personal_nodes(&account).await.unwrap();
+    let name = account.node().unwrap();
+    server.delete_account(name).await.unwrap();
     assert!(
         engine(&server)
             .unwrap()

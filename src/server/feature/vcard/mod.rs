@@ -128,15 +128,6 @@ pub(super) async fn after(
     write(server, service, &vcard).await
 }
 
-impl Server {
-    /// Deletes the vCard of an account that is gone.
-    pub async fn delete_vcard(&self, account: &BareJid) -> Result<(), StanzaError> {
-        let batch = Batch::new().delete(VCARD, owner(account), KEY);
-        self.storage().commit(batch).await?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::{client, server};

@@ -7,13 +7,13 @@ use tokio::sync::Mutex;
 
 use super::super::access;
 use super::super::config::Config;
-use super::super::event::{Notification, Recipients, event, of_node, random_id};
+use super::super::event::{Notification, Recipients, event, of_node};
 use super::super::form::Filled;
 use super::super::node::Record;
 use super::super::{error, store};
 use super::live::{Held, Live};
 use super::{Actor, Engine, Outcome, common, wrap};
-use crate::server::StanzaError;
+use crate::server::{StanzaError, random_id};
 use crate::storage::Batch;
 use crate::xmpp::element::element;
 use crate::xmpp::ns;

@@ -7,7 +7,7 @@ use jid::BareJid;
 use minidom::Element;
 
 use super::super::config::Config;
-use super::super::event::{Notification, Recipients, event, of_node, random_id, retracted};
+use super::super::event::{Notification, Recipients, event, of_node, retracted};
 use super::super::form::Filled;
 use super::super::node::Affiliation;
 use super::super::request::NewItem;
@@ -15,7 +15,7 @@ use super::super::store::{self, StoredItem};
 use super::super::{access, error};
 use super::live::{Held, Indexed, Live};
 use super::{Actor, Engine, Limits, Outcome, common, wrap};
-use crate::server::StanzaError;
+use crate::server::{StanzaError, random_id};
 use crate::storage::Batch;
 use crate::xmpp::element::element;
 use crate::xmpp::ns;

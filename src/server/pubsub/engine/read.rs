@@ -8,7 +8,7 @@ use minidom::Element;
 
 use super::super::access::{self, Relation};
 use super::super::config::SendLast;
-use super::super::event::{Notification, Recipients, stamp};
+use super::super::event::{Notification, Recipients};
 use super::super::form::{META_DATA, field, form};
 use super::super::node::Record;
 use super::super::page::Paging;
@@ -18,7 +18,7 @@ use super::publish::{item_element, published};
 use super::{Actor, Engine, Outcome, common};
 use crate::server::StanzaError;
 use crate::xmpp::element::{element, set};
-use crate::xmpp::ns;
+use crate::xmpp::{datetime, ns};
 
 impl Engine {
     pub(super) async fn items(
@@ -262,7 +262,7 @@ impl Engine {
         let record = &held.record;
         access::may_read(record, &actor.relation, &actor.jid.to_bare())?;
         let identity = [("category", "pubsub"), ("type", "leaf")];
-        let created = stamp(record.created).unwrap_or_default();
+        let created = datetime::stamp(record.created);
         let config = &record.config;
         let text = |var, value: &str| field(var, "text-single", &[value]);
         let owners: Vec<&str> = record.owners().map(|jid| jid.as_str()).collect();

@@ -4,14 +4,14 @@ use jid::{BareJid, Jid};
 use minidom::Element;
 
 use super::super::config::{NotificationType, SendLast};
-use super::super::event::{Notification, Recipients, event, random_id};
+use super::super::event::{Notification, Recipients, event};
 use super::super::form::{self, Filled, SUBSCRIBE_AUTHORIZATION, field};
 use super::super::node::{Record, Subscription, SubscriptionState};
 use super::super::request::Authorization;
 use super::super::{access, error};
 use super::live::Held;
 use super::{Actor, Engine, Outcome, common, owners, wrap};
-use crate::server::{ErrorType, StanzaError};
+use crate::server::{ErrorType, StanzaError, random_id};
 use crate::xmpp::element::{element, set};
 use crate::xmpp::ns;
 
