@@ -22,6 +22,7 @@ use crate::server::certificate::{self, Certificates};
 use crate::server::feature;
 use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{People, Policy, Service};
+use crate::server::pubsub::service::Service as Nodes;
 use crate::server::stream::{Streams, Tls};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
@@ -76,8 +77,7 @@ pub(super) async fn prepare(
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
-    let host: Arc<dyn Host> = rooms.clone();
-    server.set_hosts(vec![(settings.muc_host.clone(), host)]);
+    server.set_hosts(hosts(&settings, storage, rooms.clone())?);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),
@@ -138,6 +138,21 @@ async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>>
     .await
     .context("Failed to read the rooms")?;
     Ok(Arc::new(rooms))
+}
+
+/// The services on domains of their own.
+fn hosts(
+    settings: &XmppServer,
+    storage: &Storage,
+    rooms: Arc<dyn Host>,
+) -> Result<Vec<(String, Arc<dyn Host>)>> {
+    let address = settings.pubsub_host.parse();
+    let address = address.context("pubsub_host is no domain")?;
+    let nodes: Arc<dyn Host> = Arc::new(Nodes::new(address, storage.clone()));
+    Ok(vec![
+        (settings.muc_host.clone(), rooms),
+        (settings.pubsub_host.clone(), nodes),
+    ])
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.

@@ -147,6 +147,7 @@ impl Default for XmppServer {
             acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
+            pubsub_host: String::new(),
             contact: BTreeMap::new(),
             limits: Limits::default(),
         }
@@ -160,6 +161,7 @@ impl XmppServer {
             enabled: true,
             domain: domain.to_owned(),
             muc_host: format!("conference.{domain}"),
+            pubsub_host: format!("pubsub.{domain}"),
             ..Self::default()
         }
     }

@@ -194,6 +194,7 @@ pub struct XmppServer {
     /// Days; 0: for ever.
     pub archive_days: u32,
     pub muc_host: String,
+    pub pubsub_host: String,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub limits: Limits,

@@ -20,7 +20,6 @@ const LATER: &[&str] = &[
     "component_port",
     "component_bind",
     "upload_host",
-    "pubsub_host",
     "proxy_host",
     "storage",
     "database_url",
@@ -172,25 +171,7 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
-    let default = if server.domain.is_empty() {
-        String::new()
-    } else {
-        format!("conference.{}", server.domain)
-    };
-    let written = section.written("muc_host");
-    let host = section.checked("muc_host", "", |text| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        domain(text).map(|_| ())
-    });
-    server.muc_host = domain(&host).unwrap_or(default);
-    if server.muc_host == server.domain
-        && !server.domain.is_empty()
-        && let Some(origin) = written
-    {
-        section.fault("muc_host", &origin, "must be another name than domain");
-    }
+    hosts(section, server);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -204,6 +185,39 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     contact.finish();
+}
+
+type Field = fn(&mut XmppServer) -> &mut String;
+
+/// The services' addresses, none of them another's.
+fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
+    let rows: [(&str, &str, Field); 2] = [
+        ("muc_host", "conference", |server| &mut server.muc_host),
+        ("pubsub_host", "pubsub", |server| &mut server.pubsub_host),
+    ];
+    let mut taken = BTreeMap::from([(server.domain.clone(), "domain")]);
+    for (key, prefix, field) in rows {
+        let written = section.written(key);
+        let host = section.checked(key, "", |text| {
+            if text.is_empty() {
+                return Ok(());
+            }
+            domain(text).map(|_| ())
+        });
+        let default = if server.domain.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}.{}", server.domain)
+        };
+        let host = domain(&host).unwrap_or(default);
+        if !host.is_empty()
+            && let Some(other) = taken.insert(host.clone(), key)
+        {
+            let origin = written.unwrap_or(Origin::Default);
+            section.fault(key, &origin, format!("must be another name than {other}"));
+        }
+        *field(server) = host;
+    }
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {
