@@ -19,6 +19,7 @@ use crate::runtime::{Phase, Supervisor};
 use crate::server::accounts::Accounts;
 use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
+use crate::server::component;
 use crate::server::feature;
 use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{People, Policy, Service};
@@ -77,7 +78,9 @@ pub(super) async fn prepare(
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
-    server.set_hosts(hosts(&settings, storage, rooms.clone())?);
+    let mut hosts = hosts(&settings, storage, rooms.clone())?;
+    hosts.extend(component::hosts(&server));
+    server.set_hosts(hosts);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),

@@ -148,6 +148,9 @@ impl Default for XmppServer {
             archive_days: 30,
             muc_host: String::new(),
             pubsub_host: String::new(),
+            component_port: 0,
+            component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            components: BTreeMap::new(),
             contact: BTreeMap::new(),
             limits: Limits::default(),
         }

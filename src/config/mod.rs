@@ -172,7 +172,7 @@ pub struct Channels {
 }
 
 /// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct XmppServer {
     pub enabled: bool,
     /// Prepared; empty only where the server is off.
@@ -195,6 +195,11 @@ pub struct XmppServer {
     pub archive_days: u32,
     pub muc_host: String,
     pub pubsub_host: String,
+    /// XEP-0114; 0: off.
+    pub component_port: u16,
+    pub component_bind: Vec<std::net::IpAddr>,
+    /// Secrets by domain.
+    pub components: BTreeMap<String, SecretString>,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub limits: Limits,

@@ -10,6 +10,7 @@ pub mod account;
 pub mod accounts;
 pub mod archive;
 pub mod certificate;
+pub mod component;
 mod error;
 pub mod extensions;
 pub mod feature;

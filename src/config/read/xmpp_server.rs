@@ -17,15 +17,12 @@ use crate::config::{Account, Certificate, Limits, Registration, XmppServer};
 const LATER: &[&str] = &[
     "s2s_port",
     "s2s_tls_port",
-    "component_port",
-    "component_bind",
     "upload_host",
     "proxy_host",
     "storage",
     "database_url",
     "upload",
     "federation",
-    "components",
     "external_services",
 ];
 const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
@@ -172,6 +169,7 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
     }
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
     hosts(section, server);
+    components(section, server);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -217,6 +215,49 @@ fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
             section.fault(key, &origin, format!("must be another name than {other}"));
         }
         *field(server) = host;
+    }
+}
+
+/// XEP-0114. What cannot act is refused: a component without a port, a port without a component.
+fn components(section: &mut Section<'_>, server: &mut XmppServer) {
+    let keys = ["component_port", "component_bind"];
+    let written = keys.map(|key| (key, section.written(key)));
+    server.component_port = section.integer("component_port", server.component_port, 0..=u16::MAX);
+    server.component_bind = section.list("component_bind", &["127.0.0.1", "::1"], |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_malformed| "must be an IP address, as 127.0.0.1".to_owned())
+    });
+    let services = [&server.domain, &server.muc_host, &server.pubsub_host];
+    let mut taken: BTreeSet<String> = services.into_iter().cloned().collect();
+    let tables = section.tables("components");
+    let is_listed = !tables.is_empty();
+    for mut table in tables {
+        let origin = table.written("domain").unwrap_or(table.origin.clone());
+        let name = table.checked("domain", "", |text| domain(text).map(|_| ()));
+        let name = domain(&name).unwrap_or_default();
+        let secret = table.secret("secret");
+        if name.is_empty() {
+            table.fault(
+                "domain",
+                &origin,
+                "is required, as domain = \"irc.example.org\"",
+            );
+        } else if !taken.insert(name.clone()) {
+            table.fault("domain", &origin, "is that of another service");
+        }
+        match secret {
+            Some(secret) => drop(server.components.insert(name, secret)),
+            None => table.fault("secret", &origin, "is required"),
+        }
+        if server.component_port == 0 {
+            table.fault("domain", &origin, "acts only with component_port");
+        }
+        table.finish();
+    }
+    for (key, origin) in written {
+        if let Some(origin) = origin.filter(|_| !is_listed) {
+            section.fault(key, &origin, "acts only with [[xmpp_server.components]]");
+        }
     }
 }
 

@@ -28,7 +28,8 @@ fn owners(inner: &str) -> String {
 fn form(fields: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (var, value) in fields {
-        text += &format!("<field var='pubsub#{var}'><value>{value}</value></field>");
+        let field = format!("<field var='pubsub#{var}'><value>{value}</value></field>");
+        text.push_str(&field);
     }
     format!("<x xmlns='jabber:x:data' type='submit'>{text}</x>")
 }
