@@ -12,6 +12,7 @@ use super::super::router::{IqType, Reply, Request, Router, Target};
 use super::super::{Server, Settings, StanzaError, accounts};
 use crate::config::Registration;
 use crate::xmpp::element::{child_text, element, text_element};
+use crate::xmpp::form::{self, Filled};
 use crate::xmpp::ns;
 
 pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
@@ -43,12 +44,9 @@ fn wish(query: &Element) -> Result<Wish, StanzaError> {
         }
         return Ok(Wish::Remove);
     }
-    let form = query.get_child("x", ns::DATA_FORMS);
-    let value = |name: &str| match form {
-        Some(form) => form
-            .children()
-            .find(|field| field.attr("var") == Some(name))
-            .and_then(|field| child_text(field, "value", ns::DATA_FORMS)),
+    let form = form::find(query).map(Filled::read).transpose()?;
+    let value = |name: &str| match &form {
+        Some(form) => form.value(name).map(str::to_owned),
         None => child_text(query, name, ns::REGISTER),
     };
     match (value("username"), value("password")) {
