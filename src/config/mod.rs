@@ -20,6 +20,7 @@ mod setting;
 mod sources;
 mod tree;
 pub mod watch;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
