@@ -1,9 +1,11 @@
-//! The process seen from outside: web chat, WebSocket, status, health and metrics over HTTP, and the control socket of the
-//! command line.
+//! The process seen from outside: web chat, pages of invitations, WebSocket, status, health and metrics over HTTP, and the
+//! control socket of the command line.
 
 pub mod control;
 mod host_meta;
+mod invitation;
 mod metrics;
+pub mod qr;
 pub mod status;
 mod visit;
 pub mod web_chat;
@@ -26,6 +28,7 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::runtime::Stop;
+use crate::server::stream::Streams;
 use host_meta::Format;
 use status::Status;
 pub use visit::Peer;
@@ -53,6 +56,8 @@ pub struct EmbeddedServer {
     pub web_chat: WebChat,
     pub websocket: websocket::Service,
     pub challenge: Challenge,
+    /// Invitations, and who has tried too many.
+    pub streams: Streams,
 }
 
 /// Answers a certificate authority's token (RFC 8555, 8.3).
@@ -99,6 +104,7 @@ fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
     };
     let challenge = Arc::clone(&server.challenge);
     web_chat::router(server.web_chat.clone())
+        .merge(invitation::router(server.streams.clone()))
         .route(websocket::PATH, get(upgrade))
         .route(
             "/.well-known/acme-challenge/{token}",
