@@ -97,6 +97,16 @@ impl StanzaError {
 }
 
 /// A store that fails: the disk is full, or somebody must look. Nothing of it is told.
+impl From<crate::xmpp::form::Error> for StanzaError {
+    fn from(error: crate::xmpp::form::Error) -> Self {
+        let refused = match error {
+            crate::xmpp::form::Error::NotSubmitted => Self::bad_request(),
+            crate::xmpp::form::Error::TooLong => Self::policy_violation(),
+        };
+        refused.text(error.to_string())
+    }
+}
+
 impl From<crate::storage::Error> for StanzaError {
     fn from(error: crate::storage::Error) -> Self {
         match error {

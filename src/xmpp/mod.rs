@@ -13,6 +13,7 @@ pub mod datetime;
 pub mod dns;
 pub mod element;
 mod error;
+pub mod form;
 pub mod guard;
 pub mod login;
 mod network;

@@ -4,8 +4,9 @@ use jid::Jid;
 use minidom::Element;
 
 use crate::server::StanzaError;
-use crate::xmpp::element::{element, text_element};
-use crate::xmpp::{datetime, ns};
+use crate::xmpp::element::element;
+use crate::xmpp::form::{Field, Filled, Form};
+use crate::xmpp::{datetime, form, ns};
 
 /// How many ids one query may name.
 const MOST_IDS: usize = 250;
@@ -47,7 +48,7 @@ impl Asked {
             flip: query.has_child("flip-page", ns::MAM),
             ..Self::default()
         };
-        if let Some(form) = query.get_child("x", ns::DATA_FORMS) {
+        if let Some(form) = form::find(query) {
             asked.read_form(form)?;
         }
         if let Some(set) = query.get_child("set", ns::RSM) {
@@ -57,37 +58,27 @@ impl Asked {
     }
 
     fn read_form(&mut self, form: &Element) -> Result<(), StanzaError> {
-        if form.attr("type") != Some("submit") {
-            return Err(StanzaError::bad_request().text("The form is not submitted"));
+        let form = Filled::read(form)?;
+        if form.form_type() != Some(ns::MAM) {
+            return Err(StanzaError::bad_request().text("The form has another FORM_TYPE"));
         }
-        let mut form_type = None;
-        for field in form
-            .children()
-            .filter(|child| child.is("field", ns::DATA_FORMS))
-        {
-            let name = field.attr("var").unwrap_or_default();
-            let mut values = field
-                .children()
-                .filter(|child| child.is("value", ns::DATA_FORMS))
-                .map(Element::text);
+        for (name, values) in form.fields() {
             if name == "ids" {
-                let ids: Vec<String> = values.take(MOST_IDS.saturating_add(1)).collect();
-                if ids.len() > MOST_IDS {
+                if values.len() > MOST_IDS {
                     return Err(StanzaError::policy_violation().text("Too many ids"));
                 }
-                self.ids = Some(ids);
+                self.ids = Some(values.to_vec());
                 continue;
             }
-            let Some(value) = values.next() else {
+            let Some(value) = values.first() else {
                 continue;
             };
             match name {
-                "FORM_TYPE" => form_type = Some(value),
-                "with" => self.with = Some(jid(&value)?),
-                "start" => self.start = Some(time(&value)?),
-                "end" => self.end = Some(time(&value)?),
-                "before-id" => self.before_id = Some(value),
-                "after-id" => self.after_id = Some(value),
+                "with" => self.with = Some(jid(value)?),
+                "start" => self.start = Some(time(value)?),
+                "end" => self.end = Some(time(value)?),
+                "before-id" => self.before_id = Some(value.clone()),
+                "after-id" => self.after_id = Some(value.clone()),
                 // There are none in these archives, and a room's archive has nothing else: nothing to leave out.
                 "include-groupchat" => {}
                 _ => {
@@ -95,9 +86,6 @@ impl Asked {
                         .text("The form has a field that is not known here"));
                 }
             }
-        }
-        if form_type.as_deref() != Some(ns::MAM) {
-            return Err(StanzaError::bad_request().text("The form has another FORM_TYPE"));
         }
         Ok(())
     }
@@ -136,24 +124,16 @@ impl Page {
 
 /// The fields that a query may have (XEP-0313, 4.1.6).
 pub fn form() -> Element {
-    let field =
-        |name: &str, kind: &str| element("field", ns::DATA_FORMS, &[("var", name), ("type", kind)]);
-    let mut form = element("x", ns::DATA_FORMS, &[("type", "form")]);
-    let mut form_type = field("FORM_TYPE", "hidden");
-    form_type.append_child(text_element("value", ns::DATA_FORMS, ns::MAM));
-    form.append_child(form_type);
-    form.append_child(field("with", "jid-single"));
-    for name in ["start", "end", "before-id", "after-id"] {
-        form.append_child(field(name, "text-single"));
-    }
-    let mut ids = field("ids", "list-multi");
     let mut validate = element("validate", ns::XDATA_VALIDATE, &[("datatype", "xs:string")]);
     validate.append_child(Element::bare("open", ns::XDATA_VALIDATE));
-    ids.append_child(validate);
-    form.append_child(ids);
-    form.append_child(field("include-groupchat", "boolean"));
+    let times_and_ids = ["start", "end", "before-id", "after-id"];
+    let form = Form::new("form", ns::MAM)
+        .field(Field::new("jid-single", "with"))
+        .fields(times_and_ids.map(|name| Field::new("text-single", name)))
+        .field(Field::new("list-multi", "ids").child(validate))
+        .field(Field::new("boolean", "include-groupchat"));
     let mut query = Element::bare("query", ns::MAM);
-    query.append_child(form);
+    query.append_child(form.build());
     query
 }
 
