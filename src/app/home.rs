@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tracing::error;
 
 use super::demo;
-use crate::config::{Config, XmppServer};
+use crate::config::{Config, RoomCreation, XmppServer};
 use crate::gateway::accounts::Home as Pipes;
 use crate::http::web_chat::{Demo, WebChat};
 use crate::http::websocket::{self, Messages};
@@ -21,7 +21,7 @@ use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
 use crate::server::feature;
 use crate::server::listener::{self, Listener};
-use crate::server::muc::service::{People, Policy, Service};
+use crate::server::muc::service::{Creation, Creators, People, Policy, Service};
 use crate::server::stream::{Streams, Tls};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
@@ -36,6 +36,7 @@ pub(super) struct Home {
     pub server: Server,
     pub streams: Streams,
     pub certificates: Certificates,
+    rooms: Arc<Service>,
     demo: Option<Demo>,
     bot: Option<BareJid>,
 }
@@ -44,7 +45,6 @@ pub(super) struct Home {
 pub(super) struct Prepared {
     pub home: Home,
     listeners: Vec<Listener>,
-    rooms: Arc<Service>,
 }
 
 /// Builds the server and binds its ports, so that what is in the way is an error before anything starts. `None`: the
@@ -92,14 +92,11 @@ pub(super) async fn prepare(
         server,
         streams,
         certificates,
+        rooms,
         demo,
         bot,
     };
-    Ok(Some(Prepared {
-        home,
-        listeners,
-        rooms,
-    }))
+    Ok(Some(Prepared { home, listeners }))
 }
 
 fn generated() -> Result<SecretString> {
@@ -129,7 +126,10 @@ async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Cer
 
 async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>> {
     let host = settings.muc_host.parse().context("muc_host is no domain")?;
-    let policy = Policy::new(host, &settings.domain);
+    let policy = Policy {
+        creation: creation(settings),
+        ..Policy::new(host, &settings.domain)
+    };
     let rooms = Service::open(
         policy,
         storage.clone(),
@@ -138,6 +138,19 @@ async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>>
     .await
     .context("Failed to read the rooms")?;
     Ok(Arc::new(rooms))
+}
+
+/// Who may create rooms.
+fn creation(settings: &XmppServer) -> Creation {
+    let creators = match settings.rooms.creation {
+        RoomCreation::Anyone => Creators::Anyone,
+        RoomCreation::Local => Creators::Domain(settings.domain.clone()),
+        RoomCreation::Admins => Creators::People(settings.admins.clone()),
+    };
+    Creation {
+        creators,
+        rooms_per_person: settings.rooms.per_account,
+    }
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.
@@ -184,11 +197,7 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
 impl Prepared {
     /// Lets people in.
     pub(super) fn serve(self, supervisor: &Supervisor) -> Home {
-        let Self {
-            home,
-            listeners,
-            rooms,
-        } = self;
+        let Self { home, listeners } = self;
         let streams = home.streams.clone();
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
             listener::serve(listeners, streams, stop)
@@ -202,7 +211,7 @@ impl Prepared {
             server.accounts().clone().keep(stop)
         });
         // Told while there are streams to tell it over (XEP-0045, 332).
-        let people = People(home.server.clone());
+        let (people, rooms) = (People(home.server.clone()), Arc::clone(&home.rooms));
         supervisor.spawn(Phase::Sessions, "server/rooms", |stop| async move {
             stop.cancelled().await;
             rooms.stop(&people).await;
@@ -270,6 +279,7 @@ impl Home {
     pub(super) async fn apply(&self, config: &Config) {
         self.server
             .set_settings(Arc::new(config.xmpp_server.clone()));
+        self.rooms.set_creation(creation(&config.xmpp_server));
         if let Err(err) = provide(self.server.accounts(), config).await {
             error!("A bot cannot live here: {err:#}");
         }

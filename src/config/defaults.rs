@@ -9,8 +9,8 @@ use jid::BareJid;
 use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
     Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
-    ProviderKind, QueueMode, Registration, Room, Server, Skills, StreamMode, UserOverride,
-    XmppServer,
+    ProviderKind, QueueMode, Registration, Room, RoomCreation, Rooms, Server, Skills, StreamMode,
+    UserOverride, XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -147,6 +147,7 @@ impl Default for XmppServer {
             acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
+            rooms: Rooms::default(),
             contact: BTreeMap::new(),
             limits: Limits::default(),
         }
@@ -161,6 +162,15 @@ impl XmppServer {
             domain: domain.to_owned(),
             muc_host: format!("conference.{domain}"),
             ..Self::default()
+        }
+    }
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            creation: RoomCreation::default(),
+            per_account: 100,
         }
     }
 }

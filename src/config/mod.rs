@@ -194,9 +194,28 @@ pub struct XmppServer {
     /// Days; 0: for ever.
     pub archive_days: u32,
     pub muc_host: String,
+    pub rooms: Rooms,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub limits: Limits,
+}
+
+/// `[xmpp_server.rooms]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    pub creation: RoomCreation,
+    /// So many rooms may exist that one account has created.
+    pub per_account: usize,
+}
+
+/// Who may create rooms, beside the server's own bots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomCreation {
+    Anyone,
+    /// The accounts of this server.
+    #[default]
+    Local,
+    Admins,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::config::reading::{Reading, readable};
 use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
-use crate::config::{Account, Certificate, Limits, Registration, XmppServer};
+use crate::config::{Account, Certificate, Limits, Registration, RoomCreation, Rooms, XmppServer};
 
 /// Built by later issues.
 const LATER: &[&str] = &[
@@ -191,6 +191,7 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
     {
         section.fault("muc_host", &origin, "must be another name than domain");
     }
+    rooms(section, &mut server.rooms);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -204,6 +205,21 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     contact.finish();
+}
+
+fn rooms(section: &mut Section<'_>, rooms: &mut Rooms) {
+    let mut table = section.section("rooms");
+    rooms.creation = table.word(
+        "creation",
+        rooms.creation,
+        &[
+            ("local", RoomCreation::Local),
+            ("anyone", RoomCreation::Anyone),
+            ("admins", RoomCreation::Admins),
+        ],
+    );
+    rooms.per_account = table.integer("per_account", rooms.per_account, 0..=1_000_000);
+    table.finish();
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {
