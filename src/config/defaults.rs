@@ -10,7 +10,7 @@ use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
     Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
     ProviderKind, QueueMode, Registration, Room, RoomCreation, Rooms, Server, Skills, StreamMode,
-    UserOverride, XmppServer,
+    UserOverride, Welcome, XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -141,7 +141,7 @@ impl Default for XmppServer {
             c2s_tls_port: 5223,
             allow_plaintext: false,
             admins: Vec::new(),
-            registration: Registration::Closed,
+            registration: Registration::Invite,
             certificate: Certificate::Auto,
             acme_directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
             acme_ca_file: None,
@@ -149,7 +149,10 @@ impl Default for XmppServer {
             muc_host: String::new(),
             rooms: Rooms::default(),
             contact: BTreeMap::new(),
+            welcome: Welcome::default(),
             limits: Limits::default(),
+            bots: Vec::new(),
+            external_url: None,
         }
     }
 }
