@@ -12,7 +12,9 @@ use crate::config::reading::{Reading, readable};
 use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
-use crate::config::{Account, Certificate, Limits, Registration, Welcome, XmppServer};
+use crate::config::{
+    Account, Certificate, Limits, Registration, RoomCreation, Rooms, Welcome, XmppServer,
+};
 
 /// Built by later issues.
 const LATER: &[&str] = &[
@@ -160,6 +162,7 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
     hosts(section, server);
     components(section, server);
+    rooms(section, &mut server.rooms);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -249,6 +252,21 @@ fn components(section: &mut Section<'_>, server: &mut XmppServer) {
             section.fault(key, &origin, "acts only with [[xmpp_server.components]]");
         }
     }
+}
+
+fn rooms(section: &mut Section<'_>, rooms: &mut Rooms) {
+    let mut table = section.section("rooms");
+    rooms.creation = table.word(
+        "creation",
+        rooms.creation,
+        &[
+            ("local", RoomCreation::Local),
+            ("anyone", RoomCreation::Anyone),
+            ("admins", RoomCreation::Admins),
+        ],
+    );
+    rooms.per_account = table.integer("per_account", rooms.per_account, 0..=1_000_000);
+    table.finish();
 }
 
 fn welcome(section: &mut Section<'_>, server: &mut XmppServer, bots: &Bots) {
