@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use futures::future::BoxFuture;
 use jid::{BareJid, DomainPart, NodePart};
+use rustls::ServerConfig;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tracing::error;
@@ -17,15 +18,17 @@ use crate::gateway::accounts::{Accounts as Running, Home as Pipes};
 use crate::gateway::admission::Grant;
 use crate::http::web_chat::{Demo, WebChat};
 use crate::http::websocket::{self, Messages};
-use crate::http::{EmbeddedServer, Peer, status};
+use crate::http::{self, EmbeddedServer, Peer, status};
 use crate::runtime::{Phase, Supervisor};
 use crate::server::accounts::{Accounts, Change};
 use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
+use crate::server::component;
 use crate::server::feature;
 use crate::server::invitations::{Invitation, Made};
 use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{People, Policy, Service};
+use crate::server::pubsub::service::Service as Nodes;
 use crate::server::stream::{Streams, Tls};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
@@ -40,6 +43,7 @@ pub(super) struct Home {
     pub server: Server,
     pub streams: Streams,
     pub certificates: Certificates,
+    https: Arc<ServerConfig>,
     demo: Option<Demo>,
     bot: Option<BareJid>,
 }
@@ -80,8 +84,9 @@ pub(super) async fn prepare(
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
-    let host: Arc<dyn Host> = rooms.clone();
-    server.set_hosts(vec![(settings.muc_host.clone(), host)]);
+    let mut hosts = hosts(&settings, storage, rooms.clone())?;
+    hosts.extend(component::hosts(&server));
+    server.set_hosts(hosts);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),
@@ -92,9 +97,11 @@ pub(super) async fn prepare(
     } else {
         None
     };
+    let https = certificates.https(&http::PROTOCOLS);
     let home = Home {
         server,
         streams,
+        https: https.context("Failed to prepare HTTPS")?,
         certificates,
         demo,
         bot,
@@ -142,6 +149,21 @@ async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>>
     .await
     .context("Failed to read the rooms")?;
     Ok(Arc::new(rooms))
+}
+
+/// The services on domains of their own.
+fn hosts(
+    settings: &XmppServer,
+    storage: &Storage,
+    rooms: Arc<dyn Host>,
+) -> Result<Vec<(String, Arc<dyn Host>)>> {
+    let address = settings.pubsub_host.parse();
+    let address = address.context("pubsub_host is no domain")?;
+    let nodes: Arc<dyn Host> = Arc::new(Nodes::new(address, storage.clone()));
+    Ok(vec![
+        (settings.muc_host.clone(), rooms),
+        (settings.pubsub_host.clone(), nodes),
+    ])
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.
@@ -263,6 +285,7 @@ impl Home {
                 demo: self.demo.clone(),
             },
             websocket,
+            tls: Arc::clone(&self.https),
             streams: self.streams.clone(),
             challenge: {
                 let certificates = self.certificates.clone();

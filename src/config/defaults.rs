@@ -147,6 +147,10 @@ impl Default for XmppServer {
             acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
+            pubsub_host: String::new(),
+            component_port: 0,
+            component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            components: BTreeMap::new(),
             contact: BTreeMap::new(),
             welcome: Welcome::default(),
             limits: Limits::default(),
@@ -163,6 +167,7 @@ impl XmppServer {
             enabled: true,
             domain: domain.to_owned(),
             muc_host: format!("conference.{domain}"),
+            pubsub_host: format!("pubsub.{domain}"),
             ..Self::default()
         }
     }
