@@ -23,10 +23,12 @@ use crate::runtime::{Phase, Supervisor};
 use crate::server::accounts::{Accounts, Change};
 use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
+use crate::server::component;
 use crate::server::feature;
 use crate::server::invitations::{Invitation, Made};
 use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{Creation, Creators, People, Policy, Service};
+use crate::server::pubsub::service::Service as Nodes;
 use crate::server::stream::{Streams, Tls};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
@@ -82,8 +84,9 @@ pub(super) async fn prepare(
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
-    let host: Arc<dyn Host> = rooms.clone();
-    server.set_hosts(vec![(settings.muc_host.clone(), host)]);
+    let mut hosts = hosts(&settings, storage, rooms.clone())?;
+    hosts.extend(component::hosts(&server));
+    server.set_hosts(hosts);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),
@@ -146,6 +149,21 @@ async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>>
     .await
     .context("Failed to read the rooms")?;
     Ok(Arc::new(rooms))
+}
+
+/// The services on domains of their own.
+fn hosts(
+    settings: &XmppServer,
+    storage: &Storage,
+    rooms: Arc<dyn Host>,
+) -> Result<Vec<(String, Arc<dyn Host>)>> {
+    let address = settings.pubsub_host.parse();
+    let address = address.context("pubsub_host is no domain")?;
+    let nodes: Arc<dyn Host> = Arc::new(Nodes::new(address, storage.clone()));
+    Ok(vec![
+        (settings.muc_host.clone(), rooms),
+        (settings.pubsub_host.clone(), nodes),
+    ])
 }
 
 /// Who may create rooms.

@@ -147,6 +147,10 @@ impl Default for XmppServer {
             acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
+            pubsub_host: String::new(),
+            component_port: 0,
+            component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            components: BTreeMap::new(),
             rooms: Rooms::default(),
             contact: BTreeMap::new(),
             welcome: Welcome::default(),
@@ -164,6 +168,7 @@ impl XmppServer {
             enabled: true,
             domain: domain.to_owned(),
             muc_host: format!("conference.{domain}"),
+            pubsub_host: format!("pubsub.{domain}"),
             ..Self::default()
         }
     }

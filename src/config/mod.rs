@@ -182,7 +182,7 @@ pub struct Channels {
 }
 
 /// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct XmppServer {
     pub enabled: bool,
     /// Prepared; empty only where the server is off.
@@ -204,6 +204,12 @@ pub struct XmppServer {
     /// Days; 0: for ever.
     pub archive_days: u32,
     pub muc_host: String,
+    pub pubsub_host: String,
+    /// XEP-0114; 0: off.
+    pub component_port: u16,
+    pub component_bind: Vec<std::net::IpAddr>,
+    /// Secrets by domain.
+    pub components: BTreeMap<String, SecretString>,
     pub rooms: Rooms,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,

@@ -508,6 +508,26 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:4: muc_host in [xmpp_server] must be another name than domain",
         ),
         (
+            "pubsub_host = 'conference.example.org'\n".to_owned(),
+            "moltis.toml:4: pubsub_host in [xmpp_server] must be another name than muc_host",
+        ),
+        (
+            "component_port = 5347\n".to_owned(),
+            "moltis.toml:4: component_port in [xmpp_server] acts only with [[xmpp_server.components]]",
+        ),
+        (
+            "[[xmpp_server.components]]\ndomain = 'irc.example.org'\nsecret = 'x'\n".to_owned(),
+            "moltis.toml:5: domain in [xmpp_server.components.1] acts only with component_port",
+        ),
+        (
+            "component_port = 5347\n[[xmpp_server.components]]\ndomain = 'pubsub.example.org'\nsecret = 'x'\n".to_owned(),
+            "moltis.toml:6: domain in [xmpp_server.components.1] is that of another service",
+        ),
+        (
+            "component_port = 5347\n[[xmpp_server.components]]\ndomain = 'irc.example.org'\n".to_owned(),
+            "moltis.toml:6: secret in [xmpp_server.components.1] is required",
+        ),
+        (
             "admins = ['admin']\n".to_owned(),
             "moltis.toml:4: admins in [xmpp_server] has \"admin\", which must be an address like admin@example.org",
         ),

@@ -20,16 +20,12 @@ use crate::config::{
 const LATER: &[&str] = &[
     "s2s_port",
     "s2s_tls_port",
-    "component_port",
-    "component_bind",
     "upload_host",
-    "pubsub_host",
     "proxy_host",
     "storage",
     "database_url",
     "upload",
     "federation",
-    "components",
     "external_services",
 ];
 const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
@@ -164,25 +160,8 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         ],
     );
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
-    let default = if server.domain.is_empty() {
-        String::new()
-    } else {
-        format!("conference.{}", server.domain)
-    };
-    let written = section.written("muc_host");
-    let host = section.checked("muc_host", "", |text| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        domain(text).map(|_| ())
-    });
-    server.muc_host = domain(&host).unwrap_or(default);
-    if server.muc_host == server.domain
-        && !server.domain.is_empty()
-        && let Some(origin) = written
-    {
-        section.fault("muc_host", &origin, "must be another name than domain");
-    }
+    hosts(section, server);
+    components(section, server);
     rooms(section, &mut server.rooms);
     let mut contact = section.section("contact");
     for kind in [
@@ -197,6 +176,82 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     contact.finish();
+}
+
+type Field = fn(&mut XmppServer) -> &mut String;
+
+/// The services' addresses, none of them another's.
+fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
+    let rows: [(&str, &str, Field); 2] = [
+        ("muc_host", "conference", |server| &mut server.muc_host),
+        ("pubsub_host", "pubsub", |server| &mut server.pubsub_host),
+    ];
+    let mut taken = BTreeMap::from([(server.domain.clone(), "domain")]);
+    for (key, prefix, field) in rows {
+        let written = section.written(key);
+        let host = section.checked(key, "", |text| {
+            if text.is_empty() {
+                return Ok(());
+            }
+            domain(text).map(|_| ())
+        });
+        let default = if server.domain.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}.{}", server.domain)
+        };
+        let host = domain(&host).unwrap_or(default);
+        if !host.is_empty()
+            && let Some(other) = taken.insert(host.clone(), key)
+        {
+            let origin = written.unwrap_or(Origin::Default);
+            section.fault(key, &origin, format!("must be another name than {other}"));
+        }
+        *field(server) = host;
+    }
+}
+
+/// XEP-0114. What cannot act is refused: a component without a port, a port without a component.
+fn components(section: &mut Section<'_>, server: &mut XmppServer) {
+    let keys = ["component_port", "component_bind"];
+    let written = keys.map(|key| (key, section.written(key)));
+    server.component_port = section.integer("component_port", server.component_port, 0..=u16::MAX);
+    server.component_bind = section.list("component_bind", &["127.0.0.1", "::1"], |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_malformed| "must be an IP address, as 127.0.0.1".to_owned())
+    });
+    let services = [&server.domain, &server.muc_host, &server.pubsub_host];
+    let mut taken: BTreeSet<String> = services.into_iter().cloned().collect();
+    let tables = section.tables("components");
+    let is_listed = !tables.is_empty();
+    for mut table in tables {
+        let origin = table.written("domain").unwrap_or(table.origin.clone());
+        let name = table.checked("domain", "", |text| domain(text).map(|_| ()));
+        let name = domain(&name).unwrap_or_default();
+        let secret = table.secret("secret");
+        if name.is_empty() {
+            table.fault(
+                "domain",
+                &origin,
+                "is required, as domain = \"irc.example.org\"",
+            );
+        } else if !taken.insert(name.clone()) {
+            table.fault("domain", &origin, "is that of another service");
+        }
+        match secret {
+            Some(secret) => drop(server.components.insert(name, secret)),
+            None => table.fault("secret", &origin, "is required"),
+        }
+        if server.component_port == 0 {
+            table.fault("domain", &origin, "acts only with component_port");
+        }
+        table.finish();
+    }
+    for (key, origin) in written {
+        if let Some(origin) = origin.filter(|_| !is_listed) {
+            section.fault(key, &origin, "acts only with [[xmpp_server.components]]");
+        }
+    }
 }
 
 fn rooms(section: &mut Section<'_>, rooms: &mut Rooms) {
