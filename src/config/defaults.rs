@@ -151,6 +151,7 @@ impl Default for XmppServer {
             component_port: 0,
             component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             components: BTreeMap::new(),
+            shared_groups: Vec::new(),
             contact: BTreeMap::new(),
             welcome: Welcome::default(),
             limits: Limits::default(),
