@@ -1,14 +1,16 @@
 """A TCP proxy between the bot and its server, which cuts, freezes and tampers."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 from servers import free_port
 
 
 class Proxy:
-    def __init__(self, upstream_port: int):
-        self.port, self.upstream_port = free_port(), upstream_port
+    def __init__(self, upstream_port: int, tls: ssl.SSLContext | None = None):
+        """`tls`: it ends here, as at a proxy in front of an HTTP server."""
+        self.port, self.upstream_port, self.tls = free_port(), upstream_port, tls
         self.accepted = 0
         self.closed = 0  # connections that the client closed
         # Sees and may change what the server sends; for the time before TLS.
@@ -21,7 +23,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, ssl=self.tls)
         return self
 
     async def stop(self) -> None:
