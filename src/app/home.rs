@@ -1,25 +1,30 @@
 //! The embedded server of this process: its accounts and bots, its services, what it listens on, and the pipes through
 //! which the gateway's own accounts live in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use futures::future::BoxFuture;
 use jid::{BareJid, DomainPart, NodePart};
+use rustls::ServerConfig;
 use secrecy::SecretString;
+use tokio::sync::watch;
 use tracing::error;
 
 use super::demo;
 use crate::config::{Config, XmppServer};
-use crate::gateway::accounts::Home as Pipes;
+use crate::gateway::access::Access;
+use crate::gateway::accounts::{Accounts as Running, Home as Pipes};
+use crate::gateway::admission::Grant;
 use crate::http::web_chat::{Demo, WebChat};
 use crate::http::websocket::{self, Messages};
-use crate::http::{EmbeddedServer, Peer, status};
+use crate::http::{self, EmbeddedServer, Peer, status};
 use crate::runtime::{Phase, Supervisor};
-use crate::server::accounts::Accounts;
+use crate::server::accounts::{Accounts, Change};
 use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
 use crate::server::feature;
+use crate::server::invitations::{Invitation, Made};
 use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{People, Policy, Service};
 use crate::server::stream::{Streams, Tls};
@@ -36,6 +41,7 @@ pub(super) struct Home {
     pub server: Server,
     pub streams: Streams,
     pub certificates: Certificates,
+    https: Arc<ServerConfig>,
     demo: Option<Demo>,
     bot: Option<BareJid>,
 }
@@ -88,9 +94,11 @@ pub(super) async fn prepare(
     } else {
         None
     };
+    let https = certificates.https(&http::PROTOCOLS);
     let home = Home {
         server,
         streams,
+        https: https.context("Failed to prepare HTTPS")?,
         certificates,
         demo,
         bot,
@@ -259,11 +267,64 @@ impl Home {
                 demo: self.demo.clone(),
             },
             websocket,
+            tls: Arc::clone(&self.https),
+            streams: self.streams.clone(),
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))
             },
         }
+    }
+
+    /// While nobody has an account: an invitation that makes the first one admin, and operator of the bots. One that an
+    /// earlier start has printed ends.
+    pub(super) async fn first_invitation(&self) -> Option<Made> {
+        if self.server.has_people() || !self.server.may_invite_to_accounts() {
+            return None;
+        }
+        let invitation = Invitation {
+            operator: true,
+            ..Invitation::new()
+        };
+        let invitations = self.server.invitations();
+        let made = match invitations.forget_operators().await {
+            Ok(()) => invitations.make(invitation).await,
+            Err(error) => Err(error),
+        };
+        made.inspect_err(|error| {
+            error!(condition = ?error.condition, "No first invitation could be made");
+        })
+        .ok()
+    }
+
+    /// Follows the first invitation: whoever came by it becomes operator of the bots that live here.
+    pub(super) fn promote(
+        &self,
+        access: Arc<Access>,
+        running: Arc<OnceLock<Running>>,
+        live: watch::Receiver<Arc<Config>>,
+    ) {
+        self.server.accounts().observe(Arc::new(move |jid, change| {
+            let (access, running) = (Arc::clone(&access), Arc::clone(&running));
+            let config = Arc::clone(&live.borrow());
+            Box::pin(async move {
+                if change != Change::Promoted {
+                    return;
+                }
+                let bots = config.channels.xmpp.iter();
+                for (id, _) in bots.filter(|(_, account)| account.local) {
+                    let granted = access.grant(id, &jid, Grant::Operator, "the first invitation");
+                    if let Err(err) = granted.await {
+                        error!(%jid, account = id, "The first account is no operator: {err}");
+                        continue;
+                    }
+                    // The code in the log is of no more use.
+                    if let Some(claim) = running.get().and_then(|running| running.claim_of(id)) {
+                        claim.close();
+                    }
+                }
+            })
+        }));
     }
 
     /// What a reload changes without a restart.

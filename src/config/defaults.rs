@@ -9,7 +9,7 @@ use jid::BareJid;
 use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
     Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
-    ProviderKind, QueueMode, Registration, Room, Server, Skills, StreamMode, UserOverride,
+    ProviderKind, QueueMode, Registration, Room, Server, Skills, StreamMode, UserOverride, Welcome,
     XmppServer,
 };
 
@@ -141,14 +141,17 @@ impl Default for XmppServer {
             c2s_tls_port: 5223,
             allow_plaintext: false,
             admins: Vec::new(),
-            registration: Registration::Closed,
+            registration: Registration::Invite,
             certificate: Certificate::Auto,
             acme_directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
             acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
             contact: BTreeMap::new(),
+            welcome: Welcome::default(),
             limits: Limits::default(),
+            bots: Vec::new(),
+            external_url: None,
         }
     }
 }

@@ -20,6 +20,7 @@ mod setting;
 mod sources;
 mod tree;
 pub mod watch;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +53,15 @@ pub struct Config {
     pub xmpp_server: XmppServer,
     /// The directory of the file. Relative paths in the file have been joined to it.
     pub directory: PathBuf,
+}
+
+impl Config {
+    /// Where pages of this process are found: by everybody, else by people at this machine. `None`: nowhere.
+    pub fn pages(&self) -> Option<url::Url> {
+        let local = || url::Url::parse(&format!("http://localhost:{}/", self.server.port)).ok();
+        let external = self.server.external_url.clone();
+        external.or_else(|| (self.server.port != 0).then(local).flatten())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,13 +206,30 @@ pub struct XmppServer {
     pub muc_host: String,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
+    pub welcome: Welcome,
     pub limits: Limits,
+    /// The accounts of the gateway that live here.
+    pub bots: Vec<jid::BareJid>,
+    /// `server.external_url`: where others find the pages of this server.
+    pub external_url: Option<url::Url>,
+}
+
+/// `[xmpp_server.welcome]`: what a new account finds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Welcome {
+    /// In its contact list; one of the bots.
+    pub bot: Option<jid::BareJid>,
+    /// Among its bookmarks.
+    pub room: Option<jid::BareJid>,
+    /// The first message, from the bot or else from the domain; empty: none.
+    pub message: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Registration {
-    #[default]
     Closed,
+    #[default]
+    Invite,
     Open,
 }
 

@@ -13,6 +13,7 @@ pub mod certificate;
 mod error;
 pub mod extensions;
 pub mod feature;
+pub mod invitations;
 mod iq;
 pub mod listener;
 pub mod mail;
@@ -22,6 +23,7 @@ pub mod order;
 pub mod passage;
 mod presence;
 pub mod pubsub;
+mod registration;
 mod removal;
 pub mod roster;
 pub mod router;
@@ -48,6 +50,7 @@ use tracing::debug;
 
 use self::account::Account;
 use self::accounts::{Accounts, Change};
+use self::invitations::Invitations;
 use self::mail::Mail;
 use self::router::{Happening, Router};
 use self::session::{Origin, Session};
@@ -82,6 +85,7 @@ struct Inner {
     settings: RwLock<Arc<Settings>>,
     storage: Storage,
     accounts: Accounts,
+    invitations: Invitations,
     router: OnceLock<Router>,
     /// Accounts that have a session, and some that had one lately.
     memory: RwLock<HashMap<NodePart, Arc<Account>>>,
@@ -106,9 +110,11 @@ impl Server {
         storage: Storage,
         accounts: Accounts,
     ) -> anyhow::Result<Self> {
+        let domain = settings.domain.clone();
         let server = Self(Arc::new(Inner {
-            domain: settings.domain.clone(),
             settings: RwLock::new(settings),
+            invitations: Invitations::new(storage.clone(), &domain),
+            domain,
             storage,
             accounts,
             router: OnceLock::new(),
@@ -181,6 +187,11 @@ impl Server {
         &self.0.accounts
     }
 
+    /// Who may come to have an account.
+    pub fn invitations(&self) -> &Invitations {
+        &self.0.invitations
+    }
+
     pub(super) fn router(&self) -> &Router {
         static NONE: std::sync::LazyLock<Router> = std::sync::LazyLock::new(Router::default);
         self.0.router.get().unwrap_or(&NONE)
@@ -191,9 +202,34 @@ impl Server {
         domain == self.0.domain
     }
 
-    /// Full bare JIDs of `admins`: a name alone is nobody.
+    /// Full bare JIDs of `admins`, and accounts here that were made one: a name alone is nobody (CVE-2020-8086).
     pub fn is_admin(&self, jid: &BareJid) -> bool {
-        self.settings().admins.contains(jid)
+        let is_made = |name| self.is_local(jid.domain().as_str()) && self.accounts().is_admin(name);
+        self.settings().admins.contains(jid) || jid.node().is_some_and(is_made)
+    }
+
+    /// All admins, in order.
+    pub fn admins(&self) -> Vec<BareJid> {
+        let mut admins = self.settings().admins.clone();
+        let made = self.accounts().list().into_iter();
+        let made = made.filter(|account| account.admin);
+        admins.extend(made.filter_map(|account| {
+            BareJid::new(&format!("{}@{}", account.name, self.domain())).ok()
+        }));
+        admins.sort_unstable();
+        admins.dedup();
+        admins
+    }
+
+    /// Whether somebody has an account here who is not one of the configured bots.
+    pub fn has_people(&self) -> bool {
+        let settings = self.settings();
+        let is_bot = |name: &str| {
+            let mut bots = settings.bots.iter().filter_map(|bot| bot.node());
+            bots.any(|bot| bot.as_str() == name)
+        };
+        let accounts = self.accounts().list();
+        accounts.iter().any(|account| !is_bot(&account.name))
     }
 
     /// The account in memory, where it is there.
@@ -283,7 +319,8 @@ impl Server {
         // RFC 6120, 4.9.3.12: what the login was worth has gone.
         let refused = |text| StreamError::new("not-authorized").text(text);
         match change {
-            Change::Created | Change::Enabled => {}
+            Change::Enabled | Change::Promoted => {}
+            Change::Created => feature::welcome::welcome(self, jid).await,
             Change::Deleted => {
                 self.evict(jid, &refused("The account was deleted")).await;
                 feature::gone(self, jid).await;

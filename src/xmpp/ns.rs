@@ -71,6 +71,13 @@ pub const MUC_ROOMINFO: &str = "http://jabber.org/protocol/muc#roominfo";
 pub const MUC_STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
 /// XEP-0410.
 pub const MUC_SELF_PING: &str = "http://jabber.org/protocol/muc#self-ping-optimization";
+/// XEP-0379, and XEP-0445: the token of an invitation.
+pub const PREAUTH: &str = "urn:xmpp:pars:0";
+/// XEP-0401: the commands that invite a contact, and to an account.
+pub const INVITE_CONTACT: &str = "urn:xmpp:invite#invite";
+pub const INVITE_ACCOUNT: &str = "urn:xmpp:invite#create-account";
+/// XEP-0445: registration takes tokens.
+pub const IBR_TOKEN: &str = "urn:xmpp:ibr-token:0";
 /// XEP-0156: Discovering Alternative XMPP Connection Methods.
 pub const ALT_WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
 /// XEP-0156's document: Extensible Resource Descriptor.

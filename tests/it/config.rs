@@ -524,8 +524,12 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:4: key in [xmpp_server] acts only with a certificate file, as certificate = \"fullchain.pem\"",
         ),
         (
-            "registration = 'invite'\n".to_owned(),
-            "moltis.toml:4: registration in [xmpp_server] is \"invite\", which is not in this version",
+            "[xmpp_server.bots.helper]\n[xmpp_server.welcome]\nbot = 'halper'\n".to_owned(),
+            "moltis.toml:6: bot in [xmpp_server.welcome] must be the name of a bot that has a table [xmpp_server.bots.<name>]; did you mean \"helper\"?",
+        ),
+        (
+            "[xmpp_server.welcome]\nroom = 'lobby@example.net'\n".to_owned(),
+            "moltis.toml:5: room in [xmpp_server.welcome] must be a name at conference.example.org",
         ),
         (
             "s2s_port = 5269\n".to_owned(),

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use jid::BareJid;
 
 use super::account;
+use crate::config::errors::hint;
 use crate::config::pattern::bare;
 use crate::config::reading::{Reading, readable};
 use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
-use crate::config::{Account, Certificate, Limits, Registration, XmppServer};
+use crate::config::{Account, Certificate, Limits, Registration, Welcome, XmppServer};
 
 /// Built by later issues.
 const LATER: &[&str] = &[
@@ -64,6 +65,7 @@ pub(super) fn xmpp_server(
     policy(&mut section, &mut server);
     limits(&mut section, &mut server.limits);
     let bots = bots(&mut section, &server, names, identity);
+    welcome(&mut section, &mut server, &bots);
     section.later(LATER);
     section.finish();
     (server, bots)
@@ -150,27 +152,15 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
         Ok(jid)
     });
-    let registration = section.written("registration");
-    let word = section.word(
+    server.registration = section.word(
         "registration",
-        Some(server.registration),
+        server.registration,
         &[
-            ("closed", Some(Registration::Closed)),
-            ("open", Some(Registration::Open)),
-            ("invite", None),
+            ("closed", Registration::Closed),
+            ("invite", Registration::Invite),
+            ("open", Registration::Open),
         ],
     );
-    match (word, registration) {
-        (Some(word), _) => server.registration = word,
-        (None, origin) => {
-            let origin = origin.unwrap_or(Origin::Default);
-            section.fault(
-                "registration",
-                &origin,
-                "is \"invite\", which is not in this version",
-            );
-        }
-    }
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
     let default = if server.domain.is_empty() {
         String::new()
@@ -204,6 +194,43 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     contact.finish();
+}
+
+fn welcome(section: &mut Section<'_>, server: &mut XmppServer, bots: &Bots) {
+    let at = |host: &str, text: &str| {
+        let host = if host.is_empty() {
+            "moltis.invalid"
+        } else {
+            host
+        };
+        let jid = if text.contains('@') {
+            bare(text)?
+        } else {
+            bare(&format!("{text}@{host}"))?
+        };
+        if jid.domain().as_str() == host && jid.node().is_some() {
+            Ok(jid)
+        } else {
+            Err(format!("must be a name at {host}"))
+        }
+    };
+    let mut welcome = section.section("welcome");
+    server.welcome = Welcome {
+        bot: welcome.parsed("bot", |text| {
+            let bot = at(&server.domain, text)?;
+            if bots.values().any(|(account, _)| account.jid == bot) {
+                return Ok(bot);
+            }
+            let names: Vec<&str> = bots.keys().map(String::as_str).collect();
+            Err(format!(
+                "must be the name of a bot that has a table [xmpp_server.bots.<name>]{}",
+                hint(text, &names)
+            ))
+        }),
+        room: welcome.parsed("room", |text| at(&server.muc_host, text)),
+        message: welcome.string("message", ""),
+    };
+    welcome.finish();
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {
@@ -271,7 +298,7 @@ fn bots(
 /// Puts the bots among the accounts, and finds those that are at home here.
 pub(super) fn settle(
     reading: &Reading,
-    server: &XmppServer,
+    server: &mut XmppServer,
     accounts: &mut BTreeMap<String, Account>,
     bots: Bots,
 ) {
@@ -298,4 +325,6 @@ pub(super) fn settle(
         }
         accounts.insert(name, account);
     }
+    let local = accounts.values().filter(|account| account.local);
+    server.bots = local.map(|account| account.jid.clone()).collect();
 }
