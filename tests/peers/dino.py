@@ -12,6 +12,7 @@ from servers import PATIENCE, Server
 PROGRAM = "dino-im"
 APPLICATION = "im.dino.Dino"
 INPUT = "GtkTextView"
+CONVERSATION = "DinoUiConversationSummaryConversationView"
 
 
 class Dino:
@@ -59,15 +60,15 @@ class Dino:
     async def join(self, room: str) -> None:
         """By a link, as on a web page. The nick is the name of the account."""
         await self.desktop.open(APPLICATION, f"xmpp:{room}?join")
-        await self.desktop.sees(room, window="Join Channel")
-        await self.desktop.press("Join", window="Join Channel")
+        await self.desktop.sees(room, within="Join Channel")
+        await self.desktop.press("Join", within="Join Channel")
         await self.desktop.is_gone("Join Channel")
         await self.desktop.sees(room)
 
     async def say(self, text: str) -> None:
         await self._write(text)
         await self.desktop.key("Return")
-        await self.desktop.sees(text, role="label")
+        await self.sees(text)
 
     async def _write(self, text: str) -> None:
         """Puts this into the field for messages. Keys go where the focus is, and that may just be on its way there."""
@@ -93,9 +94,10 @@ class Dino:
     async def send_picture(self, picture: Path) -> None:
         """One that is on the clipboard."""
         self.desktop.launch("xclip", "-selection", "clipboard", "-t", "image/png", "-quiet", "-i", str(picture))
-        await self._focus()
-        await self.desktop.key("ctrl+v")
-        await self.desktop.sees("Send a file")
+        async with asyncio.timeout(PATIENCE):
+            while not await self.desktop.appears("Send a file", seconds=3):
+                await self._focus()
+                await self.desktop.key("ctrl+v")
         await self.desktop.press("Send")
         await self.desktop.is_gone("Send a file")
         # xclip gives a picture to whoever asks for text, too.
@@ -103,10 +105,16 @@ class Dino:
 
     # -- what is there
 
+    async def sees(self, text: str) -> None:
+        """In the conversation that is open."""
+        await self.desktop.sees(text, role="label", within=CONVERSATION)
+
     def shown(self, counterpart: str) -> list[tuple[str, str]]:
-        """(nick, text) of each thing that a conversation shows, in order; for a file that is complete the media type."""
+        """(nick, text) of each thing that a conversation shows, in order; of what was sent from here without a nick, and of
+        a file that is complete with its media type."""
         query = """
-            SELECT COALESCE(message.counterpart_resource, file.counterpart_resource), COALESCE(message.body, file.mime_type)
+            SELECT COALESCE(message.counterpart_resource, file.counterpart_resource, ''),
+                   COALESCE(message.body, file.mime_type)
             FROM content_item AS item
             JOIN conversation ON conversation.id = item.conversation_id
             JOIN jid ON jid.id = conversation.jid_id

@@ -1,16 +1,14 @@
 """A TCP proxy between the bot and its server, which cuts, freezes and tampers."""
 
 import asyncio
-import ssl
 from collections.abc import Callable
 
 from servers import free_port
 
 
 class Proxy:
-    def __init__(self, upstream_port: int, tls: ssl.SSLContext | None = None):
-        """`tls`: it ends here, as at a proxy in front of an HTTP server."""
-        self.port, self.upstream_port, self.tls = free_port(), upstream_port, tls
+    def __init__(self, upstream_port: int):
+        self.port, self.upstream_port = free_port(), upstream_port
         self.accepted = 0
         self.closed = 0  # connections that the client closed
         # Sees and may change what the server sends; for the time before TLS.
@@ -23,7 +21,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, ssl=self.tls)
+        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
         return self
 
     async def stop(self) -> None:

@@ -84,6 +84,8 @@ async def test_a_room_that_was_entered_is_a_bookmark_on_every_device(demo, brows
     await bookmark(elsewhere, "true")
     await browser.reload()
     await sees_occupants(browser, "Moltis", "you")
+    assert any(text.startswith("<resumed") for text in browser.received), "the session goes on (XEP-0198)"
+    assert not any("<stream:error" in text for text in browser.received)
     # One that has never been here knows of the room by the bookmark alone.
     other = await browsers()
     await other.open(demo.url)
