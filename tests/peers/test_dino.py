@@ -16,6 +16,7 @@ from dino import Dino
 from models import Model
 from moltis import Moltis
 from person import Person
+from picture import SIZE, mountain, size
 from servers import DOMAIN, PATIENCE, ROOMS
 from wire import Answer, Pause
 from world import PASSWORD, merge
@@ -123,7 +124,7 @@ async def bookmark(person: Person, room: str):
 @pytest.mark.limit(280)
 async def test_dino_sends_a_picture_and_the_bot_answers_what_it_shows(house):
     dino, watcher = house.dino, house.watcher
-    picture = await painted(dino, house.directory / "picture.png")
+    picture = mountain(house.directory / "mountain.png")
     await dino.join(GALLERY)
     await watcher.sees_occupant(GALLERY, "romeo")
     # No model is faster. What comes in the moment in which Dino (0.4.2) puts a picture of its own into the view is not shown.
@@ -142,27 +143,10 @@ async def test_dino_sends_a_picture_and_the_bot_answers_what_it_shows(house):
     # What has arrived there is a picture of the same size: Dino writes its own PNG.
     (arrived,) = [part["image_url"]["url"].split(",")[1] for part in asked.body["messages"][-1]["content"]
                   if part["type"] == "image_url"]
-    assert size(base64.b64decode(arrived)) == size(picture.read_bytes())
+    assert size(base64.b64decode(arrived)) == SIZE
     assert dino.shown(GALLERY)[0] == ("", "image/png"), "the picture is shown, not only its link"
     archive = [text(message) for message in await watcher.archive(room=GALLERY)]
     assert message.link in archive and any(SEEN in line for line in archive)
-
-
-async def painted(dino: Dino, path: Path) -> Path:
-    """A mountain."""
-    await dino.desktop.x(
-        "convert", "-size", "480x264", "gradient:#5b9bd5-#fbe9c9",
-        "-fill", "#fff3b0", "-draw", "circle 395,80 395,52",
-        "-fill", "#6b6f80", "-draw", "polygon 90,264 205,85 232,50 262,100 300,140 390,264",
-        "-fill", "#f7f9fc", "-draw", "polygon 150,171 205,85 232,50 262,100 288,128 250,160 232,130 205,175 190,150",
-        "-fill", "#3f5d3a", "-draw", "polygon 0,264 0,215 140,230 300,212 480,234 480,264", str(path))
-    return path
-
-
-def size(png: bytes) -> tuple[int, int]:
-    """Width and height, from the header."""
-    assert png.startswith(b"\x89PNG")
-    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
 def text(message) -> str:

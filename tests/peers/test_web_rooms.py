@@ -1,12 +1,14 @@
 """Rooms, bookmarks and files in the web chat of the demo."""
 
 import asyncio
+import base64
 
 import pytest_asyncio
 
 from browser import Browser
-from demo import PERSON
+from demo import PERSON, Demo
 from person import Person
+from picture import SIZE, mountain
 from servers import ROOMS
 from wire import Answer
 
@@ -123,3 +125,24 @@ async def publish(person: Person, autojoin: str) -> None:
     await person.must("set", "", f"<pubsub xmlns='{PUBSUB}'><publish node='{BOOKMARKS}'><item id='{LOBBY}'>"
                       f"<conference xmlns='{BOOKMARKS}' name='Where everybody meets' autojoin='{autojoin}'>"
                       "<nick>visitor</nick></conference></item></publish></pubsub>")
+
+
+async def test_a_picture_is_sent_shown_and_seen_by_the_bot(tmp_path, browsers):
+    demo, picture = Demo(tmp_path / "demo"), mountain(tmp_path / "mountain.png")
+    try:
+        await demo.start(MOLTIS_CHAT__MODEL="openai/gpt-4o", MOLTIS_PROVIDERS__OPENAI__API_KEY="key-of-test",
+                         MOLTIS_PROVIDERS__OPENAI__BASE_URL=demo.model.base_url)
+        browser = await browsers()
+        await browser.open(demo.url)
+        demo.model.then(Answer("A mountain with snow on it, under a clear sky, and a low sun."))
+        await browser.choose_file("input.fileupload", picture)
+        await browser.sees("A mountain with snow on it")
+        await browser.until("[...document.querySelectorAll('.chat-msg img')].some(image => image.naturalWidth === "
+                            f"{SIZE[0]})", "the picture in the chat")
+        await browser.picture("web-chat-file.png")
+        assert demo.model.asked[0].images == ["image/png"]
+        assert base64.b64encode(picture.read_bytes()).decode() in demo.model.asked[0].everything
+        assert browser.complaints == []
+        assert [address for address in browser.requests if demo.url.removeprefix("http") not in address] == []
+    finally:
+        await demo.stop()
