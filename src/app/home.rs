@@ -23,6 +23,7 @@ use crate::server::feature;
 use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{People, Policy, Service};
 use crate::server::stream::{Streams, Tls};
+use crate::server::upload::{self, Rules, Uploads};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
 use crate::xmpp::secrets::{Secrets, generate_password};
@@ -36,6 +37,7 @@ pub(super) struct Home {
     pub server: Server,
     pub streams: Streams,
     pub certificates: Certificates,
+    uploads: Uploads,
     demo: Option<Demo>,
     bot: Option<BareJid>,
 }
@@ -77,7 +79,13 @@ pub(super) async fn prepare(
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
     let host: Arc<dyn Host> = rooms.clone();
-    server.set_hosts(vec![(settings.muc_host.clone(), host)]);
+    let uploads = Uploads::open(storage.clone(), &config.data_dir, Rules::of(config))?;
+    server.extensions().insert(uploads.clone());
+    let files: Arc<dyn Host> = Arc::new(upload::Service(uploads.clone()));
+    server.set_hosts(vec![
+        (settings.muc_host.clone(), host),
+        (settings.upload_host.clone(), files),
+    ]);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),
@@ -92,6 +100,7 @@ pub(super) async fn prepare(
         server,
         streams,
         certificates,
+        uploads,
         demo,
         bot,
     };
@@ -212,6 +221,10 @@ impl Prepared {
         supervisor.spawn(Phase::Listeners, "server/archive", |stop| {
             feature::archive::maintain(server, stop)
         });
+        let (server, uploads) = (home.server.clone(), home.uploads.clone());
+        supervisor.spawn(Phase::Listeners, "server/uploads", |stop| {
+            upload::maintain(server, uploads, stop)
+        });
         home
     }
 }
@@ -259,6 +272,7 @@ impl Home {
                 demo: self.demo.clone(),
             },
             websocket,
+            uploads: self.uploads.clone(),
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))
@@ -270,6 +284,7 @@ impl Home {
     pub(super) async fn apply(&self, config: &Config) {
         self.server
             .set_settings(Arc::new(config.xmpp_server.clone()));
+        self.uploads.set_rules(Rules::of(config));
         if let Err(err) = provide(self.server.accounts(), config).await {
             error!("A bot cannot live here: {err:#}");
         }

@@ -76,10 +76,9 @@ fn as_toml(loaded: &Loaded) -> String {
         if let Some(header) = tables
             .get(table)
             .and_then(|rows| rows.first())
-            .map(|row| row.header())
-            .filter(|header| !header.is_empty())
+            .and_then(|row| row.headline())
         {
-            writeln!(out, "\n[{header}]").ok(); // a String takes everything
+            writeln!(out, "\n{header}").ok(); // a String takes everything
         }
         for setting in tables.get(table).into_iter().flatten() {
             row(&mut out, setting);

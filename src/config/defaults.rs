@@ -9,8 +9,8 @@ use jid::BareJid;
 use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
     Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
-    ProviderKind, QueueMode, Registration, Room, Server, Skills, StreamMode, UserOverride,
-    XmppServer,
+    ProviderKind, PushSummary, QueueMode, Registration, Room, Server, Skills, StreamMode, Upload,
+    UserOverride, XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -147,7 +147,13 @@ impl Default for XmppServer {
             acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
+            upload_host: String::new(),
+            proxy_host: String::new(),
+            proxy_port: 5000,
+            push_summary: PushSummary::None,
             contact: BTreeMap::new(),
+            upload: Upload::default(),
+            external_services: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -160,7 +166,19 @@ impl XmppServer {
             enabled: true,
             domain: domain.to_owned(),
             muc_host: format!("conference.{domain}"),
+            upload_host: format!("upload.{domain}"),
             ..Self::default()
+        }
+    }
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self {
+            max_mb: 100,
+            daily_quota_mb: 1_000,
+            expire_days: 30,
+            allowed_types: Vec::new(),
         }
     }
 }

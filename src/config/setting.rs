@@ -4,6 +4,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::tree::Origin;
 
+/// What the number of a table in a list of tables begins with.
+pub(super) const ITEM: char = '#';
+
 /// One key with its effective value.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -19,6 +22,19 @@ impl Setting {
     pub fn header(&self) -> String {
         let keys: Vec<String> = self.table.iter().map(|key| quoted(key)).collect();
         keys.join(".")
+    }
+
+    /// The line above the table's keys in a file; `None` at the top.
+    pub fn headline(&self) -> Option<String> {
+        let keys = |table: &[String]| {
+            let keys: Vec<String> = table.iter().map(|key| quoted(key)).collect();
+            keys.join(".")
+        };
+        match self.table.as_slice() {
+            [] => None,
+            [list @ .., item] if item.starts_with(ITEM) => Some(format!("[[{}]]", keys(list))),
+            table => Some(format!("[{}]", keys(table))),
+        }
     }
 
     /// The key as TOML has it.

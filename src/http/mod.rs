@@ -5,6 +5,7 @@ pub mod control;
 mod host_meta;
 mod metrics;
 pub mod status;
+mod upload;
 mod visit;
 pub mod web_chat;
 pub mod websocket;
@@ -26,6 +27,7 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::runtime::Stop;
+use crate::server::upload::Uploads;
 use host_meta::Format;
 use status::Status;
 pub use visit::Peer;
@@ -53,6 +55,7 @@ pub struct EmbeddedServer {
     pub web_chat: WebChat,
     pub websocket: websocket::Service,
     pub challenge: Challenge,
+    pub uploads: Uploads,
 }
 
 /// Answers a certificate authority's token (RFC 8555, 8.3).
@@ -98,7 +101,9 @@ fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
         }
     };
     let challenge = Arc::clone(&server.challenge);
-    web_chat::router(server.web_chat.clone())
+    let uploads = server.uploads.clone();
+    web_chat::router(server.web_chat.clone(), Arc::new(move || uploads.base()))
+        .merge(upload::router(server.uploads.clone()))
         .route(websocket::PATH, get(upgrade))
         .route(
             "/.well-known/acme-challenge/{token}",

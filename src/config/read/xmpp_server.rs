@@ -11,7 +11,9 @@ use crate::config::reading::{Reading, readable};
 use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
-use crate::config::{Account, Certificate, Limits, Registration, XmppServer};
+use crate::config::{
+    Account, Certificate, ExternalService, Limits, PushSummary, Registration, Upload, XmppServer,
+};
 
 /// Built by later issues.
 const LATER: &[&str] = &[
@@ -19,15 +21,11 @@ const LATER: &[&str] = &[
     "s2s_tls_port",
     "component_port",
     "component_bind",
-    "upload_host",
     "pubsub_host",
-    "proxy_host",
     "storage",
     "database_url",
-    "upload",
     "federation",
     "components",
-    "external_services",
 ];
 const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
 
@@ -62,6 +60,8 @@ pub(super) fn xmpp_server(
     }
     listeners(&mut section, &mut server);
     policy(&mut section, &mut server);
+    upload(&mut section, &mut server.upload);
+    server.external_services = external_services(&mut section);
     limits(&mut section, &mut server.limits);
     let bots = bots(&mut section, &server, names, identity);
     section.later(LATER);
@@ -172,25 +172,16 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
-    let default = if server.domain.is_empty() {
-        String::new()
-    } else {
-        format!("conference.{}", server.domain)
-    };
-    let written = section.written("muc_host");
-    let host = section.checked("muc_host", "", |text| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        domain(text).map(|_| ())
-    });
-    server.muc_host = domain(&host).unwrap_or(default);
-    if server.muc_host == server.domain
-        && !server.domain.is_empty()
-        && let Some(origin) = written
-    {
-        section.fault("muc_host", &origin, "must be another name than domain");
-    }
+    hosts(section, server);
+    server.push_summary = section.word(
+        "push_summary",
+        server.push_summary,
+        &[
+            ("none", PushSummary::None),
+            ("sender", PushSummary::Sender),
+            ("body", PushSummary::Body),
+        ],
+    );
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -204,6 +195,93 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     contact.finish();
+}
+
+/// The services on names of their own.
+fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
+    let written = ["muc_host", "upload_host", "proxy_host"].map(|key| (key, section.written(key)));
+    server.muc_host = host(section, "muc_host", &server.domain, "conference.");
+    server.upload_host = host(section, "upload_host", &server.domain, "upload.");
+    server.proxy_host = host(section, "proxy_host", &server.domain, "");
+    server.proxy_port = section.integer("proxy_port", server.proxy_port, 1..=u16::MAX);
+    let names = [&server.muc_host, &server.upload_host, &server.proxy_host];
+    for (index, (key, origin)) in written.into_iter().enumerate() {
+        let others = names
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        let name = names.get(index).filter(|name| !name.is_empty());
+        if let (Some(origin), Some(name)) = (origin, name)
+            && others.map(|(_, other)| other).any(|other| other == name)
+        {
+            section.fault(key, &origin, "is the name of another service too");
+        }
+    }
+}
+
+/// A service's name; where it is not written, the domain with `prefix`, or none without a prefix.
+fn host(section: &mut Section<'_>, key: &str, of: &str, prefix: &str) -> String {
+    let default = match (of, prefix) {
+        ("", _) | (_, "") => String::new(),
+        (of, prefix) => format!("{prefix}{of}"),
+    };
+    let written = section.written(key);
+    let host = section.checked(key, "", |text| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        domain(text).map(|_| ())
+    });
+    let host = domain(&host).unwrap_or(default);
+    if host == of
+        && !of.is_empty()
+        && let Some(origin) = written
+    {
+        section.fault(key, &origin, "must be another name than domain");
+    }
+    host
+}
+
+fn upload(section: &mut Section<'_>, upload: &mut Upload) {
+    let mut table = section.section("upload");
+    upload.max_mb = table.integer("max_mb", upload.max_mb, 1..=100_000);
+    upload.daily_quota_mb = table.integer("daily_quota_mb", upload.daily_quota_mb, 0..=10_000_000);
+    upload.expire_days = table.integer("expire_days", upload.expire_days, 0..=36_500);
+    upload.allowed_types = table.list("allowed_types", &[], |text| {
+        let fault = || "must be like image/png or image/*".to_owned();
+        let kind: mime::Mime = text.parse().map_err(|_malformed| fault())?;
+        let is_plain = kind.params().next().is_none() && kind.type_() != mime::STAR;
+        is_plain
+            .then(|| kind.essence_str().to_owned())
+            .ok_or_else(fault)
+    });
+    table.finish();
+}
+
+fn external_services(section: &mut Section<'_>) -> Vec<ExternalService> {
+    let mut services = Vec::new();
+    for mut table in section.tables("external_services") {
+        let origin = table.origin.clone();
+        let mut required = |key: &str, example: &str| {
+            let text = table.string(key, "");
+            if text.is_empty() {
+                let message = format!("is required, as {key} = \"{example}\"");
+                table.fault(key, &origin, message);
+            }
+            text
+        };
+        let kind = required("type", "turn");
+        let host = required("host", "turn.example.org");
+        services.push(ExternalService {
+            kind,
+            host,
+            port: table.integer("port", 3478, 1..=u16::MAX),
+            transport: table.string("transport", "udp"),
+            secret: table.secret("secret"),
+        });
+        table.finish();
+    }
+    services
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {

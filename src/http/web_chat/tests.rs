@@ -41,7 +41,7 @@ async fn ask(web_chat: WebChat, peer: &str, path: &str, headers: &[(&str, &str)]
     let mut request = request.body(Body::empty()).unwrap();
     let peer: SocketAddr = peer.parse().unwrap();
     request.extensions_mut().insert(ConnectInfo(peer));
-    router::<()>(web_chat)
+    router::<()>(web_chat, Arc::new(|| None))
         .with_state(())
         .call(request)
         .await

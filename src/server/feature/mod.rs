@@ -29,6 +29,7 @@ use tracing::error;
 use super::Server;
 use super::archive::MESSAGES;
 use super::router::Router;
+use super::upload::Uploads;
 use crate::storage::Batch;
 
 type Register = fn(&mut Router, &Server) -> Result<()>;
@@ -77,6 +78,11 @@ pub(super) fn erase(owner: &str) -> Batch {
 
 /// Removes what is not in [`erase`], when the account is gone: its name is not given again, so that it may take its time.
 pub(super) async fn gone(server: &Server, account: &BareJid) {
+    if let Some(uploads) = server.extensions().get::<Uploads>()
+        && let Err(err) = uploads.forget(account).await
+    {
+        error!(%account, "The files of the deleted account stay until they are looked for again: {err}");
+    }
     let Ok(engine) = pep::engine(server) else {
         return;
     };
