@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use futures::future::BoxFuture;
 use jid::{BareJid, DomainPart, NodePart};
+use rustls::ServerConfig;
 use secrecy::SecretString;
 use tracing::error;
 
@@ -14,7 +15,7 @@ use crate::config::{Config, XmppServer};
 use crate::gateway::accounts::Home as Pipes;
 use crate::http::web_chat::{Demo, WebChat};
 use crate::http::websocket::{self, Messages};
-use crate::http::{EmbeddedServer, Peer, status};
+use crate::http::{self, EmbeddedServer, Peer, status};
 use crate::runtime::{Phase, Supervisor};
 use crate::server::accounts::Accounts;
 use crate::server::archive::rooms::RoomArchives;
@@ -38,6 +39,7 @@ pub(super) struct Home {
     pub streams: Streams,
     pub certificates: Certificates,
     uploads: Uploads,
+    https: Arc<ServerConfig>,
     demo: Option<Demo>,
     bot: Option<BareJid>,
 }
@@ -96,9 +98,11 @@ pub(super) async fn prepare(
     } else {
         None
     };
+    let https = certificates.https(&http::PROTOCOLS);
     let home = Home {
         server,
         streams,
+        https: https.context("Failed to prepare HTTPS")?,
         certificates,
         uploads,
         demo,
@@ -273,6 +277,7 @@ impl Home {
             },
             websocket,
             uploads: self.uploads.clone(),
+            tls: Arc::clone(&self.https),
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))

@@ -7,6 +7,7 @@
 mod defaults;
 mod environment;
 mod errors;
+mod files_url;
 mod given;
 mod interpolate;
 mod network;
@@ -16,19 +17,20 @@ mod read;
 mod reading;
 pub mod reload;
 mod section;
-mod server_url;
+
 mod setting;
 mod sources;
 mod tree;
 pub mod watch;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use errors::{Errors, Problem, nearest};
+pub use files_url::{OwnFiles, UPLOADS};
 pub use network::Network;
 pub use pattern::host_and_port;
-pub use server_url::{OwnFiles, UPLOADS};
 pub use setting::{Setting, Shown};
 pub use sources::{Loaded, Sources};
 pub use tree::Origin;

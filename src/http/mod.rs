@@ -1,6 +1,7 @@
 //! The process seen from outside: web chat, WebSocket, status, health and metrics over HTTP, and the control socket of the
 //! command line.
 
+mod connection;
 pub mod control;
 mod host_meta;
 mod metrics;
@@ -10,7 +11,7 @@ mod visit;
 pub mod web_chat;
 pub mod websocket;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::error;
@@ -28,6 +30,8 @@ use tracing::error;
 use crate::config::Config;
 use crate::runtime::Stop;
 use crate::server::upload::Uploads;
+pub use connection::PROTOCOLS;
+use connection::{Connections, Limit};
 use host_meta::Format;
 use status::Status;
 pub use visit::Peer;
@@ -56,6 +60,8 @@ pub struct EmbeddedServer {
     pub websocket: websocket::Service,
     pub challenge: Challenge,
     pub uploads: Uploads,
+    /// With the certificate of the domain, for [`PROTOCOLS`].
+    pub tls: Arc<ServerConfig>,
 }
 
 /// Answers a certificate authority's token (RFC 8555, 8.3).
@@ -70,7 +76,7 @@ pub async fn bind(address: &str, port: u16) -> Result<TcpListener> {
     })
 }
 
-/// Serves until `stop`.
+/// Serves until `stop`: HTTP, and on the same port HTTPS where there is an embedded server, with its certificate.
 pub async fn serve(listener: TcpListener, shown: Shown, stop: Stop) -> Result<()> {
     let mut app = Router::new()
         .route("/status", get(status_page))
@@ -81,13 +87,22 @@ pub async fn serve(listener: TcpListener, shown: Shown, stop: Stop) -> Result<()
         Some(server) => app.merge(server_routes(server)),
         None => app.route("/", get(status_page)),
     };
-    let app = app
-        .with_state(shown)
-        .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .context("The HTTP server failed")
+    let connections = Connections {
+        tls: shown.server.as_ref().map(|server| Arc::clone(&server.tls)),
+        limit: limit(shown.config.clone()),
+        app: app.with_state(shown),
+    };
+    connections.serve(listener, stop).await
+}
+
+/// Behind a proxy that is trusted, or on this machine, are many people.
+fn limit(config: watch::Receiver<Arc<Config>>) -> Limit {
+    Arc::new(move |address: IpAddr| {
+        let config = config.borrow();
+        let mut proxies = config.server.trusted_proxies.iter();
+        let many = address.is_loopback() || proxies.any(|proxy| proxy.contains(address));
+        (!many).then_some(config.xmpp_server.limits.connections_per_ip)
+    })
 }
 
 /// What there is with an embedded server.

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, header, request::Parts};
 use url::{Host, Origin, Url};
 
+use super::connection::Arrival;
 use crate::config::Server;
 
 /// What a proxy adds; a request with one of them has not come from the peer itself.
@@ -21,6 +22,8 @@ const FORWARDED: [&str; 4] = [
 #[derive(Clone, Debug)]
 pub(super) struct Visit {
     peer: SocketAddr,
+    /// Whether TLS ends here.
+    tls: bool,
     /// What the client believes to speak to: `Host`, or `:authority` of HTTP/2.
     authority: String,
     headers: HeaderMap,
@@ -39,7 +42,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0)); // Neither local nor trusted.
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let arrival = parts.extensions.get::<Arrival>();
         let host = parts.headers.get(header::HOST);
         let authority = match (host, parts.uri.authority()) {
             (Some(host), _) => host.to_str().unwrap_or_default(),
@@ -47,7 +50,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
             (None, None) => "",
         };
         Ok(Self {
-            peer: peer.map_or(unknown, |ConnectInfo(peer)| *peer),
+            peer: arrival.map_or(unknown, |arrival| arrival.peer),
+            tls: arrival.is_some_and(|arrival| arrival.tls),
             authority: authority.to_owned(),
             headers: parts.headers.clone(),
         })
@@ -113,6 +117,7 @@ impl Visit {
         let proto = self.trusted(server).then(|| self.last("x-forwarded-proto"));
         let scheme = match proto.flatten() {
             Some("https") => "https",
+            _ if self.tls => "https",
             _ => "http",
         };
         let url = Url::parse(&format!("{scheme}://{}", self.authority)).ok()?;
@@ -122,7 +127,8 @@ impl Visit {
     /// Who is at the other end. The addresses that proxies name are read from the right, as far as they are trusted: what
     /// stands further left is the client's own word.
     pub(super) fn client(&self, server: &Server) -> Peer {
-        let direct = self.peer.ip().to_canonical().is_loopback() && !self.is_forwarded();
+        let direct =
+            self.tls || self.peer.ip().to_canonical().is_loopback() && !self.is_forwarded();
         if !self.trusted(server) {
             // A proxy on this machine that nobody has told us to trust has taken the TLS of the external address off.
             let is_tls_in_front = self.peer.ip().to_canonical().is_loopback()
@@ -202,6 +208,7 @@ pub(super) mod tests {
             .collect();
         Visit {
             peer: peer.parse().unwrap(),
+            tls: false,
             authority: headers
                 .get(header::HOST)
                 .map_or(String::new(), |host| host.to_str().unwrap().to_owned()),

@@ -352,3 +352,33 @@ async def test_the_bot_at_home_is_seen_and_answers_what_it_is(house):
     answer = await alice.iq("get", full, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
     identity = answer.element.find(".//{http://jabber.org/protocol/disco#info}identity")
     assert (identity.get("category"), identity.get("type")) == ("client", "bot")
+
+
+async def test_the_port_of_http_speaks_https_too(house):
+    port = house.server.http_port
+    for protocols, chosen in [(["h2", "http/1.1"], "h2"), (["http/1.1"], "http/1.1"), ([], None)]:
+        context = ssl.create_default_context(cafile=str(house.server.authority.root))
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=DOMAIN)
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == chosen
+        if chosen != "h2":
+            writer.write(f"GET /.well-known/host-meta.json HTTP/1.1\r\nHost: {DOMAIN}:{port}\r\nConnection: close\r\n\r\n".encode())
+            answer = (await reader.read()).decode()
+            assert answer.startswith("HTTP/1.1 200") and f"wss://{DOMAIN}:{port}/xmpp-websocket" in answer, answer
+        writer.close()
+
+
+async def test_who_says_nothing_over_http_is_sent_away(house):
+    async def ended(said: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.server.http_port)
+        writer.write(said)
+        try:
+            await asyncio.wait_for(reader.read(), 60)
+        except ConnectionResetError:
+            pass
+        writer.close()
+    await asyncio.gather(*(ended(said) for said in (
+        b"", b"\x16", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: y")))
+    with_head = b"GET / HTTP/1.1\r\nX-Long: " + b"y" * 1_000_000
+    await ended(with_head)

@@ -27,6 +27,7 @@ pub(super) fn check(loaded: &Loaded) -> Vec<Finding> {
         warnings
             .chain(models(config))
             .chain(port(config))
+            .chain(web(config))
             .map(|message| Finding::new(PART, Level::Warning, message)),
     );
     findings
@@ -66,6 +67,19 @@ fn summary(loaded: &Loaded) -> Finding {
         loaded.config.chat.model
     );
     Finding::new(PART, Level::Ok, message)
+}
+
+/// Files, invitations and the web chat are served over HTTP, which by default only this machine reaches.
+fn web(config: &Config) -> Option<String> {
+    let server = &config.xmpp_server;
+    let elsewhere = server.domain != "localhost" && server.bind.iter().any(|ip| !ip.is_loopback());
+    let unseen = server.enabled && elsewhere && config.is_web_local();
+    unseen.then(|| {
+        format!(
+            "Only this machine reaches the web chat and the files of {}; set server.bind = \"::\" and server.port = 443 (HTTPS with the server's certificate), or server.external_url where a proxy stands in front",
+            server.domain
+        )
+    })
 }
 
 /// What is allowed but seldom meant.

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::Request;
 use serde_json::Value;
 use tower_service::Service;
 
 use super::*;
+use crate::http::connection::Arrival;
 
 fn web_chat(demo: bool) -> WebChat {
     WebChat {
@@ -40,7 +40,9 @@ async fn ask(web_chat: WebChat, peer: &str, path: &str, headers: &[(&str, &str)]
     }
     let mut request = request.body(Body::empty()).unwrap();
     let peer: SocketAddr = peer.parse().unwrap();
-    request.extensions_mut().insert(ConnectInfo(peer));
+    request
+        .extensions_mut()
+        .insert(Arrival { peer, tls: false });
     router::<()>(web_chat, Arc::new(|| None))
         .with_state(())
         .call(request)

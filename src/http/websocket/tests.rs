@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::Config;
+use crate::http::connection::Connections;
 
 const LIMIT: usize = 1000;
 
@@ -44,20 +45,17 @@ async fn start() -> (SocketAddr, Seen, Stop) {
         let service = service.clone();
         async move { accept(upgrade, &visit, &Config::default().server, service) }
     };
-    let app = Router::new().route(PATH, get(upgrade));
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let connections = Connections {
+        app: Router::new().route(PATH, get(upgrade)),
+        tls: None,
+        limit: Arc::new(|_| None),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stopped = stop.clone();
     let mut tasks = JoinSet::new();
     tasks.spawn(run(serve, waiting, stop.clone()));
-    tasks.spawn(async move {
-        let stopped = stopped.cancelled_owned();
-        axum::serve(listener, app)
-            .with_graceful_shutdown(stopped)
-            .await
-            .unwrap();
-    });
+    tasks.spawn(async move { connections.serve(listener, stopped).await.unwrap() });
     tasks.detach_all();
     (address, seen, stop)
 }

@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::crypto::ring;
-use rustls::server::ResolvesServerCert;
 use rustls::{ServerConfig, ServerConnection};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -205,14 +204,10 @@ impl Certificates {
         Arc::clone(&self.0.direct_tls)
     }
 
-    /// For another kind of listener, such as HTTPS, with the protocols it speaks.
-    pub fn config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
-        config(&self.0.resolver, protocols).map(Arc::new)
-    }
-
-    /// For a `ServerConfig` of the caller's, such as one that asks peers for certificates.
-    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
-        Arc::clone(&self.0.resolver) as _
+    /// For HTTPS, with the protocols that are spoken behind it. An authority may look here as well.
+    pub fn https(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
+        let protocols: Vec<&[u8]> = protocols.iter().copied().chain([ACME_TLS]).collect();
+        config(&self.0.resolver, &protocols).map(Arc::new)
     }
 
     /// What is to be answered to `GET /.well-known/acme-challenge/<token>` (RFC 8555, 8.3), as

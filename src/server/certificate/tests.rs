@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ResolvesServerCert;
 use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
 use tempfile::TempDir;
 use time::Duration;
@@ -353,7 +354,7 @@ fn resolved(certificates: &Certificates, protocols: &[&[u8]], name: &str) -> Opt
     let mut acceptor = rustls::server::Acceptor::default();
     acceptor.read_tls(&mut hello.as_slice()).unwrap();
     let accepted = acceptor.accept().unwrap().unwrap();
-    let key = certificates.resolver().resolve(accepted.client_hello())?;
+    let key = certificates.0.resolver.resolve(accepted.client_hello())?;
     Some(key.cert[0].to_vec())
 }
 

@@ -74,7 +74,7 @@ impl Rules {
     pub fn of(config: &Config) -> Self {
         Self {
             settings: config.xmpp_server.upload.clone(),
-            base: config.server.public_url(),
+            base: config.files_url(),
         }
     }
 

@@ -1,10 +1,10 @@
-//! Where the HTTP server is reached: by everybody, and by this process itself.
+//! Where uploaded files are: for everybody, and for the accounts that live in this process.
 
 use std::net::IpAddr;
 
 use url::{Host, Origin, Url};
 
-use super::{Config, Server};
+use super::Config;
 
 /// Below which uploaded files are, on the HTTP server.
 pub const UPLOADS: &str = "/upload";
@@ -37,56 +37,40 @@ impl OwnFiles {
 }
 
 impl Config {
+    /// The origin of files (XEP-0363, 4 wants TLS). `None`: there is no HTTP, or only one without TLS over a network.
+    pub fn files_url(&self) -> Option<Url> {
+        let loopback = |url: &Url| match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let is_private = |url: &Url| url.scheme() == "https" || loopback(url);
+        self.web_url()
+            .filter(|url| self.server.port != 0 && is_private(url))
+    }
+
     /// `None`: there is no server of this process's own, or no way to its files.
     pub fn own_files(&self) -> Option<OwnFiles> {
-        let inner = self.server.inner_url().filter(|_| self.xmpp_server.enabled);
+        if !self.xmpp_server.enabled {
+            return None;
+        }
         Some(OwnFiles {
-            origin: self.server.public_url()?.origin(),
-            inner: inner?,
+            origin: self.files_url()?.origin(),
+            inner: self.inner_url()?,
         })
     }
-}
 
-impl Server {
-    /// What links lead to that others shall open. `None`: nobody would get there, or only without TLS, over a network.
-    pub fn public_url(&self) -> Option<Url> {
-        if self.port == 0 {
-            return None;
-        }
-        let url = match &self.external_url {
-            Some(url) => url.clone(),
-            None if is_loopback(&self.bind) => {
-                Url::parse(&format!("http://localhost:{}/", self.port)).ok()?
-            }
-            None => return None,
-        };
-        (url.scheme() == "https" || url.host_str().is_some_and(is_loopback)).then_some(url)
-    }
-
-    /// The listener as this machine reaches it, whatever stands in front of it.
-    pub fn inner_url(&self) -> Option<Url> {
-        if self.port == 0 {
-            return None;
-        }
-        let host = match self.bind.parse() {
+    /// The HTTP port as this machine reaches it, whatever stands in front of it.
+    fn inner_url(&self) -> Option<Url> {
+        let bind = &self.server.bind;
+        let host = match bind.parse() {
             Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
             Ok(IpAddr::V6(address)) if address.is_unspecified() => "[::1]".to_owned(),
             Ok(IpAddr::V6(address)) => format!("[{address}]"),
-            Ok(IpAddr::V4(_)) | Err(_) => self.bind.clone(),
+            Ok(IpAddr::V4(_)) | Err(_) => bind.clone(),
         };
-        Url::parse(&format!("http://{host}:{}/", self.port)).ok()
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return address.is_loopback();
-    }
-    match Host::parse(host) {
-        Ok(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Ok(Host::Ipv4(address)) => address.is_loopback(),
-        Ok(Host::Ipv6(address)) => address.is_loopback(),
-        Err(_) => false,
+        Url::parse(&format!("http://{host}:{}/", self.server.port)).ok()
     }
 }
 
@@ -94,8 +78,18 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn config(bind: &str, port: u16, external: &str) -> Config {
+        let mut config = Config::default();
+        config.xmpp_server.enabled = true;
+        config.xmpp_server.domain = "example.org".to_owned();
+        config.server.bind = bind.to_owned();
+        config.server.port = port;
+        config.server.external_url = Url::parse(external).ok();
+        config
+    }
+
     #[test]
-    fn a_link_leads_where_others_get_over_tls_or_on_this_machine() {
+    fn files_are_where_others_get_over_tls_or_on_this_machine() {
         for (bind, port, external, public, inner) in [
             (
                 "127.0.0.1",
@@ -104,35 +98,22 @@ mod tests {
                 "http://localhost:8080/",
                 "http://127.0.0.1:8080/",
             ),
+            ("::1", 80, "", "http://localhost/", "http://[::1]/"),
             (
-                "::1",
-                8080,
+                "0.0.0.0",
+                443,
                 "",
-                "http://localhost:8080/",
-                "http://[::1]:8080/",
+                "https://example.org/",
+                "http://127.0.0.1:443/",
             ),
-            (
-                "localhost",
-                80,
-                "",
-                "http://localhost/",
-                "http://localhost/",
-            ),
-            ("0.0.0.0", 8080, "", "", "http://127.0.0.1:8080/"),
             (
                 "::",
-                8080,
+                1,
                 "https://chat.example.org",
                 "https://chat.example.org/",
-                "http://[::1]:8080/",
+                "http://[::1]:1/",
             ),
-            (
-                "192.0.2.1",
-                1,
-                "http://chat.example.org",
-                "",
-                "http://192.0.2.1:1/",
-            ),
+            ("192.0.2.1", 1, "http://chat.example.org", "", ""),
             (
                 "0.0.0.0",
                 1,
@@ -142,24 +123,21 @@ mod tests {
             ),
             ("127.0.0.1", 0, "https://chat.example.org", "", ""),
         ] {
-            let server = Server {
-                bind: bind.to_owned(),
-                port,
-                external_url: Url::parse(external).ok(),
-                ..Server::default()
-            };
-            let text = |url: Option<Url>| url.map(String::from).unwrap_or_default();
-            assert_eq!(text(server.public_url()), public, "{bind} {external}");
-            assert_eq!(text(server.inner_url()), inner, "{bind} {external}");
+            let config = config(bind, port, external);
+            let url = config.files_url().map(String::from).unwrap_or_default();
+            assert_eq!(url, public, "{bind} {external}");
+            let inside = config.own_files().and_then(|own| {
+                let link = format!("{public}upload/a/b");
+                own.inside(&Url::parse(&link).ok()?).map(String::from)
+            });
+            let expected = (!inner.is_empty()).then(|| format!("{inner}upload/a/b"));
+            assert_eq!(inside, expected, "{bind} {external}");
         }
     }
 
     #[test]
     fn only_files_are_reached_inside() {
-        let mut config = Config::default();
-        config.xmpp_server.enabled = true;
-        config.server.bind = "0.0.0.0".to_owned();
-        config.server.external_url = Url::parse("https://chat.example.org").ok();
+        let mut config = config("0.0.0.0", 8080, "https://chat.example.org");
         let files = config.own_files().unwrap();
         for (link, expected) in [
             (
