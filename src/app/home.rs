@@ -225,6 +225,10 @@ impl Prepared {
         supervisor.spawn(Phase::Listeners, "server/archive", |stop| {
             feature::archive::maintain(server, stop)
         });
+        let server = home.server.clone();
+        supervisor.spawn(Phase::Listeners, "server/push", |stop| {
+            feature::push::maintain(server, stop)
+        });
         let (server, uploads) = (home.server.clone(), home.uploads.clone());
         supervisor.spawn(Phase::Listeners, "server/uploads", |stop| {
             upload::maintain(server, uploads, stop)

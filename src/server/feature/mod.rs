@@ -16,6 +16,7 @@ pub mod offline;
 mod pep;
 mod ping;
 mod private;
+pub mod push;
 pub mod register;
 mod stanza_id;
 mod time;
@@ -55,6 +56,7 @@ const FEATURES: &[(&str, Register)] = &[
     ("time", time::register),
     ("last", last::register),
     ("contact", contact::register),
+    ("push", push::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
@@ -73,6 +75,7 @@ pub(super) fn erase(owner: &str) -> Batch {
         .delete_owner(blocking::BLOCKED, owner)
         .delete_owner(last::LAST, owner)
         .delete_owner(private::PRIVATE, owner)
+        .delete_owner(push::PUSH, owner)
         .delete_owner(vcard::VCARD, owner)
 }
 

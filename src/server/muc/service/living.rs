@@ -146,7 +146,7 @@ impl Living {
         speech: Speech,
         outcome: &mut Outcome,
     ) {
-        let mut stanza = speech.stanza;
+        let (mut stanza, author) = (speech.stanza, speech.author.clone());
         if speech.historic {
             let id = if speech.archived {
                 let spoken = Spoken {
@@ -173,6 +173,7 @@ impl Living {
             while self.past.len() > service.policy.history {
                 self.past.pop_front();
             }
+            outbound.said(&mut self.room.members(), &author, &stanza);
         }
         broadcast(outbound, &speech.to, &Mail::for_many(stanza), outcome);
     }

@@ -103,6 +103,14 @@ pub enum Posted {
 pub trait Outbound: Send + Sync {
     /// Puts a stanza into a session's mailbox. Waits for nobody.
     fn post(&self, to: &FullJid, mail: Mail) -> Posted;
+    /// Something was said, which matters to these members of the room also while they are not in it.
+    fn said(
+        &self,
+        _members: &mut dyn Iterator<Item = &BareJid>,
+        _author: &BareJid,
+        _stanza: &Element,
+    ) {
+    }
     /// Sends a stanza to wherever it is addressed.
     fn route(&self, stanza: Element) -> BoxFuture<'_, ()>;
 }
