@@ -3,6 +3,7 @@
 mod control;
 pub mod demo;
 mod home;
+mod house;
 pub mod logging;
 mod reload;
 
@@ -21,7 +22,7 @@ use crate::config::{Config, Loaded, Sources};
 use crate::gateway::access::Access;
 use crate::gateway::account::forget_mechanism;
 use crate::gateway::accounts::{Accounts, Parts};
-use crate::gateway::command::{Commands, Services};
+use crate::gateway::command::{Commands, House, Services};
 use crate::gateway::prompt::Prompts;
 use crate::gateway::session::Conversations;
 use crate::http::control::Control;
@@ -32,6 +33,7 @@ use crate::runtime::{Phase, Supervisor};
 use crate::storage::Storage;
 use control::AppControl;
 use home::Home;
+use house::AppHouse;
 use reload::Reloader;
 
 /// The database's file in the data directory.
@@ -85,6 +87,23 @@ impl App {
         Prompts::load(&config)?;
         let (models_sender, models) = watch::channel(Models::from_config(&config)?);
         let (live_sender, live) = watch::channel(Arc::clone(&config));
+        let running = Arc::new(OnceLock::new());
+        if let Some(home) = &home {
+            home.promote(Arc::clone(&access), Arc::clone(&running), live.clone());
+        }
+        let first = match &home {
+            Some(home) if !is_demo => home.first_invitation().await,
+            _ => None,
+        };
+        let first = home.as_ref().zip(first).map(|(home, made)| {
+            let page = config
+                .pages()
+                .and_then(|pages| pages.join(&format!("invite/{}", made.token)).ok());
+            page.map_or_else(
+                || made.invitation.uri(home.server.domain(), &made.token),
+                String::from,
+            )
+        });
         let conversations = Conversations::new(
             storage.clone(),
             supervisor.clone(),
@@ -99,7 +118,6 @@ impl App {
             models_sender,
             logging.clone(),
         );
-        let running = Arc::new(OnceLock::new());
         let commands = Commands::new(Services {
             live: live.clone(),
             models: models.clone(),
@@ -113,6 +131,9 @@ impl App {
                 logging,
                 conversations: conversations.clone(),
             }),
+            house: home
+                .as_ref()
+                .map(|home| Arc::new(AppHouse(home.server.clone())) as Arc<dyn House>),
         });
         let accounts = Accounts::new(Parts {
             supervisor: supervisor.clone(),
@@ -148,6 +169,7 @@ impl App {
             &config,
             &models.borrow().default_model().to_string(),
             is_demo,
+            first.as_deref(),
         );
         Ok(Self {
             supervisor,
@@ -294,7 +316,8 @@ fn serve(
     Ok(())
 }
 
-fn banner(config: &Config, model: &str, is_demo: bool) -> Vec<String> {
+/// `first`: the invitation that makes an operator.
+fn banner(config: &Config, model: &str, is_demo: bool, first: Option<&str>) -> Vec<String> {
     let mut lines = vec![format!("moltis {}", env!("CARGO_PKG_VERSION"))];
     let xmpp = &config.xmpp_server;
     if xmpp.enabled {
@@ -337,6 +360,13 @@ fn banner(config: &Config, model: &str, is_demo: bool) -> Vec<String> {
     if is_demo {
         lines.extend(demo_lines(config));
         return lines;
+    }
+    if let Some(first) = first {
+        lines.push(
+            "Nobody has an account yet. This invites you: admin, and operator of the bots (`moltis invite` shows a QR code)."
+                .into(),
+        );
+        lines.push(format!("  {first}"));
     }
     match accounts.first() {
         Some((_, account)) => lines.push(format!(

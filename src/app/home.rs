@@ -1,28 +1,34 @@
 //! The embedded server of this process: its accounts and bots, its services, what it listens on, and the pipes through
 //! which the gateway's own accounts live in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use futures::future::BoxFuture;
 use jid::{BareJid, DomainPart, NodePart};
 use rustls::ServerConfig;
 use secrecy::SecretString;
+use tokio::sync::watch;
 use tracing::error;
 
 use super::demo;
-use crate::config::{Config, XmppServer};
-use crate::gateway::accounts::Home as Pipes;
+use crate::config::{Config, RoomCreation, XmppServer};
+use crate::gateway::access::Access;
+use crate::gateway::accounts::{Accounts as Running, Home as Pipes};
+use crate::gateway::admission::Grant;
 use crate::http::web_chat::{Demo, WebChat};
 use crate::http::websocket::{self, Messages};
 use crate::http::{self, EmbeddedServer, Peer, status};
 use crate::runtime::{Phase, Supervisor};
-use crate::server::accounts::Accounts;
+use crate::server::accounts::{Accounts, Change};
 use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
+use crate::server::component;
 use crate::server::feature;
+use crate::server::invitations::{Invitation, Made};
 use crate::server::listener::{self, Listener};
-use crate::server::muc::service::{People, Policy, Service};
+use crate::server::muc::service::{Creation, Creators, People, Policy, Service};
+use crate::server::pubsub::service::Service as Nodes;
 use crate::server::stream::{Streams, Tls};
 use crate::server::upload::{self, Rules, Uploads};
 use crate::server::{Host, Server};
@@ -39,6 +45,7 @@ pub(super) struct Home {
     pub streams: Streams,
     pub certificates: Certificates,
     uploads: Uploads,
+    rooms: Arc<Service>,
     https: Arc<ServerConfig>,
     demo: Option<Demo>,
     bot: Option<BareJid>,
@@ -48,7 +55,6 @@ pub(super) struct Home {
 pub(super) struct Prepared {
     pub home: Home,
     listeners: Vec<Listener>,
-    rooms: Arc<Service>,
 }
 
 /// Builds the server and binds its ports, so that what is in the way is an error before anything starts. `None`: the
@@ -80,14 +86,11 @@ pub(super) async fn prepare(
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
-    let host: Arc<dyn Host> = rooms.clone();
     let uploads = Uploads::open(storage.clone(), &config.data_dir, Rules::of(config))?;
     server.extensions().insert(uploads.clone());
-    let files: Arc<dyn Host> = Arc::new(upload::Service(uploads.clone()));
-    server.set_hosts(vec![
-        (settings.muc_host.clone(), host),
-        (settings.upload_host.clone(), files),
-    ]);
+    let mut hosts = hosts(&settings, storage, rooms.clone(), &uploads)?;
+    hosts.extend(component::hosts(&server));
+    server.set_hosts(hosts);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),
@@ -105,14 +108,11 @@ pub(super) async fn prepare(
         https: https.context("Failed to prepare HTTPS")?,
         certificates,
         uploads,
+        rooms,
         demo,
         bot,
     };
-    Ok(Some(Prepared {
-        home,
-        listeners,
-        rooms,
-    }))
+    Ok(Some(Prepared { home, listeners }))
 }
 
 fn generated() -> Result<SecretString> {
@@ -142,7 +142,10 @@ async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Cer
 
 async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>> {
     let host = settings.muc_host.parse().context("muc_host is no domain")?;
-    let policy = Policy::new(host, &settings.domain);
+    let policy = Policy {
+        creation: creation(settings),
+        ..Policy::new(host, &settings.domain)
+    };
     let rooms = Service::open(
         policy,
         storage.clone(),
@@ -151,6 +154,37 @@ async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>>
     .await
     .context("Failed to read the rooms")?;
     Ok(Arc::new(rooms))
+}
+
+/// The services on domains of their own.
+fn hosts(
+    settings: &XmppServer,
+    storage: &Storage,
+    rooms: Arc<dyn Host>,
+    uploads: &Uploads,
+) -> Result<Vec<(String, Arc<dyn Host>)>> {
+    let address = settings.pubsub_host.parse();
+    let address = address.context("pubsub_host is no domain")?;
+    let nodes: Arc<dyn Host> = Arc::new(Nodes::new(address, storage.clone()));
+    let files: Arc<dyn Host> = Arc::new(upload::Service(uploads.clone()));
+    Ok(vec![
+        (settings.muc_host.clone(), rooms),
+        (settings.pubsub_host.clone(), nodes),
+        (settings.upload_host.clone(), files),
+    ])
+}
+
+/// Who may create rooms.
+fn creation(settings: &XmppServer) -> Creation {
+    let creators = match settings.rooms.creation {
+        RoomCreation::Anyone => Creators::Anyone,
+        RoomCreation::Local => Creators::Domain(settings.domain.clone()),
+        RoomCreation::Admins => Creators::People(settings.admins.clone()),
+    };
+    Creation {
+        creators,
+        rooms_per_person: settings.rooms.per_account,
+    }
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.
@@ -197,11 +231,7 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
 impl Prepared {
     /// Lets people in.
     pub(super) fn serve(self, supervisor: &Supervisor) -> Home {
-        let Self {
-            home,
-            listeners,
-            rooms,
-        } = self;
+        let Self { home, listeners } = self;
         let streams = home.streams.clone();
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
             listener::serve(listeners, streams, stop)
@@ -215,7 +245,7 @@ impl Prepared {
             server.accounts().clone().keep(stop)
         });
         // Told while there are streams to tell it over (XEP-0045, 332).
-        let people = People(home.server.clone());
+        let (people, rooms) = (People(home.server.clone()), Arc::clone(&home.rooms));
         supervisor.spawn(Phase::Sessions, "server/rooms", |stop| async move {
             stop.cancelled().await;
             rooms.stop(&people).await;
@@ -282,6 +312,7 @@ impl Home {
             websocket,
             uploads: self.uploads.clone(),
             tls: Arc::clone(&self.https),
+            streams: self.streams.clone(),
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))
@@ -289,11 +320,63 @@ impl Home {
         }
     }
 
+    /// While nobody has an account: an invitation that makes the first one admin, and operator of the bots. One that an
+    /// earlier start has printed ends.
+    pub(super) async fn first_invitation(&self) -> Option<Made> {
+        if self.server.has_people() || !self.server.may_invite_to_accounts() {
+            return None;
+        }
+        let invitation = Invitation {
+            operator: true,
+            ..Invitation::new()
+        };
+        let invitations = self.server.invitations();
+        let made = match invitations.forget_operators().await {
+            Ok(()) => invitations.make(invitation).await,
+            Err(error) => Err(error),
+        };
+        made.inspect_err(|error| {
+            error!(condition = ?error.condition, "No first invitation could be made");
+        })
+        .ok()
+    }
+
+    /// Follows the first invitation: whoever came by it becomes operator of the bots that live here.
+    pub(super) fn promote(
+        &self,
+        access: Arc<Access>,
+        running: Arc<OnceLock<Running>>,
+        live: watch::Receiver<Arc<Config>>,
+    ) {
+        self.server.accounts().observe(Arc::new(move |jid, change| {
+            let (access, running) = (Arc::clone(&access), Arc::clone(&running));
+            let config = Arc::clone(&live.borrow());
+            Box::pin(async move {
+                if change != Change::Promoted {
+                    return;
+                }
+                let bots = config.channels.xmpp.iter();
+                for (id, _) in bots.filter(|(_, account)| account.local) {
+                    let granted = access.grant(id, &jid, Grant::Operator, "the first invitation");
+                    if let Err(err) = granted.await {
+                        error!(%jid, account = id, "The first account is no operator: {err}");
+                        continue;
+                    }
+                    // The code in the log is of no more use.
+                    if let Some(claim) = running.get().and_then(|running| running.claim_of(id)) {
+                        claim.close();
+                    }
+                }
+            })
+        }));
+    }
+
     /// What a reload changes without a restart.
     pub(super) async fn apply(&self, config: &Config) {
         self.server
             .set_settings(Arc::new(config.xmpp_server.clone()));
         self.uploads.set_rules(Rules::of(config));
+        self.rooms.set_creation(creation(&config.xmpp_server));
         if let Err(err) = provide(self.server.accounts(), config).await {
             error!("A bot cannot live here: {err:#}");
         }

@@ -125,7 +125,7 @@ pub(super) async fn list(globals: &Globals, arguments: &List) -> Result<ExitCode
     let users = users.map_or(&[][..], Vec::as_slice);
     if users.is_empty() {
         complain(&format!(
-            "There are no accounts yet; add one with `moltis adduser alice@{domain}`"
+            "There are no accounts yet; `moltis invite` invites people, `moltis adduser alice@{domain}` adds one"
         ));
     }
     for user in users {
@@ -148,14 +148,18 @@ fn line(user: &Value, domain: &str) -> String {
     } else {
         ""
     };
-    format!("{name}@{domain}  created {created}, {login}{disabled}")
+    let admin = match user.get("admin").and_then(Value::as_bool) {
+        Some(true) => ", admin",
+        _ => "",
+    };
+    format!("{name}@{domain}  created {created}, {login}{admin}{disabled}")
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn date(seconds: i64) -> String {
+pub(super) fn date(seconds: i64) -> String {
     OffsetDateTime::from_unix_timestamp(seconds)
         .ok()
         .and_then(|at| at.format(format_description!("[year]-[month]-[day]")).ok())
@@ -163,7 +167,7 @@ fn date(seconds: i64) -> String {
 }
 
 /// The configuration, which must have an embedded server.
-fn config(globals: &Globals) -> Result<Config> {
+pub(super) fn config(globals: &Globals) -> Result<Config> {
     let config = globals.load()?.config;
     if !config.xmpp_server.enabled {
         bail!(
@@ -208,7 +212,7 @@ fn ask(file: Option<&Path>, make_up: bool) -> Result<Option<(SecretString, bool)
 }
 
 /// Asks the running process, else does it here.
-async fn carry_out(config: &Config, order: Order) -> Result<Value> {
+pub(super) async fn carry_out(config: &Config, order: Order) -> Result<Value> {
     let line = serde_json::to_string(&order)?;
     if let Some(answer) = control::ask_if_running(&config.data_dir, &line).await? {
         return Ok(answer);

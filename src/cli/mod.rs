@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod control;
 mod init;
+mod invite;
 mod register;
 mod reload;
 mod run;
@@ -92,6 +93,7 @@ enum Command {
     Deluser(accounts::Delete),
     Passwd(accounts::Password),
     Users(accounts::List),
+    Invite(invite::Arguments),
     Reload(reload::Arguments),
     Status(status::Arguments),
     Backup(backup::Backup),
@@ -141,6 +143,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Deluser(arguments) => block_on(accounts::delete(globals, arguments))?,
         Command::Passwd(arguments) => block_on(accounts::password(globals, arguments))?,
         Command::Users(arguments) => block_on(accounts::list(globals, &arguments))?,
+        Command::Invite(arguments) => block_on(invite::run(globals, arguments))?,
         Command::Reload(arguments) => block_on(reload::run(globals, &arguments))?,
         Command::Status(arguments) => block_on(status::run(globals, &arguments))?,
         Command::Backup(arguments) => backup::backup(globals, &arguments),

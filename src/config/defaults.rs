@@ -9,8 +9,8 @@ use jid::BareJid;
 use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
     Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
-    ProviderKind, PushSummary, QueueMode, Registration, Room, Server, Skills, StreamMode, Upload,
-    UserOverride, XmppServer,
+    ProviderKind, PushSummary, QueueMode, Registration, Room, RoomCreation, Rooms, Server, Skills,
+    StreamMode, Upload, UserOverride, Welcome, XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -141,7 +141,7 @@ impl Default for XmppServer {
             c2s_tls_port: 5223,
             allow_plaintext: false,
             admins: Vec::new(),
-            registration: Registration::Closed,
+            registration: Registration::Invite,
             certificate: Certificate::Auto,
             acme_directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
             acme_ca_file: None,
@@ -151,10 +151,18 @@ impl Default for XmppServer {
             proxy_host: String::new(),
             proxy_port: 5000,
             push_summary: PushSummary::None,
-            contact: BTreeMap::new(),
             upload: Upload::default(),
             external_services: Vec::new(),
+            pubsub_host: String::new(),
+            component_port: 0,
+            component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            components: BTreeMap::new(),
+            rooms: Rooms::default(),
+            contact: BTreeMap::new(),
+            welcome: Welcome::default(),
             limits: Limits::default(),
+            bots: Vec::new(),
+            external_url: None,
         }
     }
 }
@@ -167,6 +175,7 @@ impl XmppServer {
             domain: domain.to_owned(),
             muc_host: format!("conference.{domain}"),
             upload_host: format!("upload.{domain}"),
+            pubsub_host: format!("pubsub.{domain}"),
             ..Self::default()
         }
     }
@@ -179,6 +188,15 @@ impl Default for Upload {
             daily_quota_mb: 1_000,
             expire_days: 30,
             allowed_types: Vec::new(),
+        }
+    }
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            creation: RoomCreation::default(),
+            per_account: 100,
         }
     }
 }

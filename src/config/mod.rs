@@ -58,6 +58,15 @@ pub struct Config {
     pub directory: PathBuf,
 }
 
+impl Config {
+    /// Where pages of this process are found: by everybody, else by people at this machine. `None`: nowhere.
+    pub fn pages(&self) -> Option<url::Url> {
+        let local = || url::Url::parse(&format!("http://localhost:{}/", self.server.port)).ok();
+        let external = self.server.external_url.clone();
+        external.or_else(|| (self.server.port != 0).then(local).flatten())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: String,
@@ -176,7 +185,7 @@ pub struct Channels {
 }
 
 /// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct XmppServer {
     pub enabled: bool,
     /// Prepared; empty only where the server is off.
@@ -204,11 +213,52 @@ pub struct XmppServer {
     pub proxy_host: String,
     pub proxy_port: u16,
     pub push_summary: PushSummary,
-    /// URIs by purpose (XEP-0157).
-    pub contact: BTreeMap<String, Vec<String>>,
     pub upload: Upload,
     pub external_services: Vec<ExternalService>,
+    pub pubsub_host: String,
+    /// XEP-0114; 0: off.
+    pub component_port: u16,
+    pub component_bind: Vec<std::net::IpAddr>,
+    /// Secrets by domain.
+    pub components: BTreeMap<String, SecretString>,
+    pub rooms: Rooms,
+    /// URIs by purpose (XEP-0157).
+    pub contact: BTreeMap<String, Vec<String>>,
+    pub welcome: Welcome,
     pub limits: Limits,
+    /// The accounts of the gateway that live here.
+    pub bots: Vec<jid::BareJid>,
+    /// `server.external_url`: where others find the pages of this server.
+    pub external_url: Option<url::Url>,
+}
+
+/// `[xmpp_server.welcome]`: what a new account finds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Welcome {
+    /// In its contact list; one of the bots.
+    pub bot: Option<jid::BareJid>,
+    /// Among its bookmarks.
+    pub room: Option<jid::BareJid>,
+    /// The first message, from the bot or else from the domain; empty: none.
+    pub message: String,
+}
+
+/// `[xmpp_server.rooms]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    pub creation: RoomCreation,
+    /// So many rooms may exist that one account has created.
+    pub per_account: usize,
+}
+
+/// Who may create rooms, beside the server's own bots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomCreation {
+    Anyone,
+    /// The accounts of this server.
+    #[default]
+    Local,
+    Admins,
 }
 
 /// What a push notification tells the app server of a message (XEP-0357).
@@ -270,8 +320,9 @@ impl Eq for ExternalService {}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Registration {
-    #[default]
     Closed,
+    #[default]
+    Invite,
     Open,
 }
 

@@ -121,7 +121,9 @@ pub fn compare(old: &Loaded, new: &Loaded) -> Changes {
         }
         // A table that came or went is one line, not one for each of its defaults.
         let table = setting.header();
-        let effect = if !old_tables.contains(&table) {
+        let effect = if setting.list().is_some() {
+            Effect::Restart
+        } else if !old_tables.contains(&table) {
             Effect::Added
         } else if !new_tables.contains(&table) {
             Effect::Removed

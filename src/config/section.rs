@@ -11,7 +11,7 @@ use super::errors::hint;
 use super::given::{Given, split};
 use super::interpolate::interpolate;
 use super::reading::{Reading, readable};
-use super::setting::{ITEM, Setting, Shown, quoted, string, strings};
+use super::setting::{Setting, Shown, quoted, string, strings};
 use super::tree::{Node, Origin, Table, Value};
 
 /// A table of the configuration from which keys are taken. Ends with [`Section::finish`].
@@ -396,31 +396,36 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// The tables of a list of tables (`[[…]]`), in their order; each is named by its number.
+    /// The tables of a list (`[[key]]`), with their numbers as names.
     pub(super) fn tables(&mut self, key: &str) -> Vec<Self> {
-        let Some(Node { value, origin }) = self.take(key) else {
+        let Some(node) = self.take(key) else {
             return Vec::new();
         };
-        let Value::Array(nodes) = value else {
-            let message = format!("must be a list of tables, not {}", value.kind());
-            self.fault(key, &origin, message);
+        let Value::Array(nodes) = node.value else {
+            let message = format!("must be a list of tables: [[{}]]", self.path_to(key));
+            self.fault(key, &node.origin, message);
             return Vec::new();
         };
         let mut tables = Vec::with_capacity(nodes.len());
-        for (number, node) in nodes.into_iter().enumerate() {
-            let Value::Table(entries) = node.value else {
-                let message = format!("must be a list of tables, not of {}", node.value.kind());
-                self.fault(key, &node.origin, message);
-                continue;
-            };
+        for (index, node) in nodes.into_iter().enumerate() {
             let mut path = self.path.clone();
-            path.extend([
-                key.to_owned(),
-                format!("{ITEM}{}", number.saturating_add(1)),
-            ]);
-            tables.push(Section::new(self.reading, path, node.origin, entries));
+            path.extend([key.to_owned(), (index + 1).to_string()]);
+            match node.value {
+                Value::Table(table) => {
+                    tables.push(Section::new(self.reading, path, node.origin, table));
+                }
+                other => {
+                    let message = format!("has {}, which must be a table", other.kind());
+                    self.fault(key, &node.origin, message);
+                }
+            }
         }
         tables
+    }
+
+    fn path_to(&self, key: &str) -> String {
+        let keys = self.path.iter().map(String::as_str).chain([key]);
+        keys.map(quoted).collect::<Vec<_>>().join(".")
     }
 
     /// Reports keys that belong to the contract but are not built yet.

@@ -4,8 +4,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::tree::Origin;
 
-/// What the number of a table in a list of tables begins with.
-pub(super) const ITEM: char = '#';
+/// Lists of tables.
+const LISTS: &[&[&str]] = &[
+    &["xmpp_server", "components"],
+    &["xmpp_server", "external_services"],
+];
 
 /// One key with its effective value.
 #[derive(Clone, Debug)]
@@ -24,17 +27,19 @@ impl Setting {
         keys.join(".")
     }
 
-    /// The line above the table's keys in a file; `None` at the top.
-    pub fn headline(&self) -> Option<String> {
-        let keys = |table: &[String]| {
-            let keys: Vec<String> = table.iter().map(|key| quoted(key)).collect();
-            keys.join(".")
-        };
-        match self.table.as_slice() {
-            [] => None,
-            [list @ .., item] if item.starts_with(ITEM) => Some(format!("[[{}]]", keys(list))),
-            table => Some(format!("[{}]", keys(table))),
+    /// The line above the table: `[a.b]`, or `[[a.b]]` where it is one of a list.
+    pub fn heading(&self) -> String {
+        match self.list() {
+            Some(list) => format!("[[{}]]", list.join(".")),
+            None => format!("[{}]", self.header()),
         }
+    }
+
+    /// The list that its table is in, with a number for a name.
+    pub(super) fn list(&self) -> Option<&[String]> {
+        let (_, list) = self.table.split_last()?;
+        let is_list = LISTS.iter().any(|known| list.iter().eq(known.iter()));
+        is_list.then_some(list)
     }
 
     /// The key as TOML has it.

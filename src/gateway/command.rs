@@ -7,6 +7,7 @@ mod access;
 pub mod adhoc;
 mod context;
 mod conversation;
+mod house;
 mod models;
 mod operator;
 pub mod parse;
@@ -18,7 +19,7 @@ use futures::future::BoxFuture;
 use jid::BareJid;
 use minidom::Element;
 
-pub use context::{AccountStatus, Context, Control, RoomStatus, Services};
+pub use context::{AccountStatus, Added, Context, Control, House, Invited, RoomStatus, Services};
 pub use parse::{Line, parse, unescape};
 
 use crate::config::Account;
@@ -163,6 +164,10 @@ pub const COMMANDS: &[Command] = &[
     operator::RELOAD,
     operator::ACCOUNTS,
     operator::LOG,
+    house::ADDUSER,
+    house::DELUSER,
+    house::INVITE,
+    house::ANNOUNCE,
 ];
 
 /// Rows of a program that uses the library.

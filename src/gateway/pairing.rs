@@ -108,6 +108,12 @@ impl Claim {
         state.code.clone()
     }
 
+    /// Somebody has become operator in another way.
+    pub fn close(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.code = None;
+    }
+
     /// Tries a code. The right one works once.
     pub fn attempt(&self, attempt: &str) -> Claimed {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,12 @@
-//! The process seen from outside: web chat, WebSocket, status, health and metrics over HTTP, and the control socket of the
-//! command line.
+//! The process seen from outside: web chat, pages of invitations, WebSocket, status, health and metrics over HTTP, and the
+//! control socket of the command line.
 
 mod connection;
 pub mod control;
 mod host_meta;
+mod invitation;
 mod metrics;
+pub mod qr;
 pub mod status;
 mod upload;
 mod visit;
@@ -29,6 +31,7 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::runtime::Stop;
+use crate::server::stream::Streams;
 use crate::server::upload::Uploads;
 pub use connection::PROTOCOLS;
 use connection::{Connections, Limit};
@@ -62,6 +65,8 @@ pub struct EmbeddedServer {
     pub uploads: Uploads,
     /// With the certificate of the domain, for [`PROTOCOLS`].
     pub tls: Arc<ServerConfig>,
+    /// Invitations, and who has tried too many.
+    pub streams: Streams,
 }
 
 /// Answers a certificate authority's token (RFC 8555, 8.3).
@@ -119,6 +124,7 @@ fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
     let uploads = server.uploads.clone();
     web_chat::router(server.web_chat.clone(), Arc::new(move || uploads.base()))
         .merge(upload::router(server.uploads.clone()))
+        .merge(invitation::router(server.streams.clone()))
         .route(websocket::PATH, get(upgrade))
         .route(
             "/.well-known/acme-challenge/{token}",

@@ -93,6 +93,11 @@ impl Visit {
         is_external || self.is_own_origin(origin)
     }
 
+    /// What the browser says of itself.
+    pub(super) fn user_agent(&self) -> &str {
+        self.header("user-agent").unwrap_or_default()
+    }
+
     fn is_own_origin(&self, origin: &str) -> bool {
         // The scheme is the browser's word: a proxy in front may have taken TLS off.
         let Ok(origin) = Url::parse(origin) else {

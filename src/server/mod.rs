@@ -10,9 +10,11 @@ pub mod account;
 pub mod accounts;
 pub mod archive;
 pub mod certificate;
+pub mod component;
 mod error;
 pub mod extensions;
 pub mod feature;
+pub mod invitations;
 mod iq;
 pub mod listener;
 pub mod mail;
@@ -22,6 +24,7 @@ pub mod order;
 pub mod passage;
 mod presence;
 pub mod pubsub;
+mod registration;
 mod removal;
 pub mod roster;
 pub mod router;
@@ -49,6 +52,7 @@ use tracing::debug;
 
 use self::account::Account;
 use self::accounts::{Accounts, Change};
+use self::invitations::Invitations;
 use self::mail::Mail;
 use self::router::{Happening, Router};
 use self::session::{Origin, Session};
@@ -72,6 +76,11 @@ pub trait Host: Send + Sync {
 
     /// Listed by disco#items of the domain: the name shown.
     fn name(&self) -> &str;
+
+    /// An account was deleted; its name is not given again.
+    fn account_gone<'a>(&'a self, _server: &'a Server, _account: &'a BareJid) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A handle: clones share the server.
@@ -83,6 +92,7 @@ struct Inner {
     settings: RwLock<Arc<Settings>>,
     storage: Storage,
     accounts: Accounts,
+    invitations: Invitations,
     router: OnceLock<Router>,
     /// Accounts that have a session, and some that had one lately.
     memory: RwLock<HashMap<NodePart, Arc<Account>>>,
@@ -107,9 +117,11 @@ impl Server {
         storage: Storage,
         accounts: Accounts,
     ) -> anyhow::Result<Self> {
+        let domain = settings.domain.clone();
         let server = Self(Arc::new(Inner {
-            domain: settings.domain.clone(),
             settings: RwLock::new(settings),
+            invitations: Invitations::new(storage.clone(), &domain),
+            domain,
             storage,
             accounts,
             router: OnceLock::new(),
@@ -182,6 +194,11 @@ impl Server {
         &self.0.accounts
     }
 
+    /// Who may come to have an account.
+    pub fn invitations(&self) -> &Invitations {
+        &self.0.invitations
+    }
+
     pub(super) fn router(&self) -> &Router {
         static NONE: std::sync::LazyLock<Router> = std::sync::LazyLock::new(Router::default);
         self.0.router.get().unwrap_or(&NONE)
@@ -192,9 +209,34 @@ impl Server {
         domain == self.0.domain
     }
 
-    /// Full bare JIDs of `admins`: a name alone is nobody.
+    /// Full bare JIDs of `admins`, and accounts here that were made one: a name alone is nobody (CVE-2020-8086).
     pub fn is_admin(&self, jid: &BareJid) -> bool {
-        self.settings().admins.contains(jid)
+        let is_made = |name| self.is_local(jid.domain().as_str()) && self.accounts().is_admin(name);
+        self.settings().admins.contains(jid) || jid.node().is_some_and(is_made)
+    }
+
+    /// All admins, in order.
+    pub fn admins(&self) -> Vec<BareJid> {
+        let mut admins = self.settings().admins.clone();
+        let made = self.accounts().list().into_iter();
+        let made = made.filter(|account| account.admin);
+        admins.extend(made.filter_map(|account| {
+            BareJid::new(&format!("{}@{}", account.name, self.domain())).ok()
+        }));
+        admins.sort_unstable();
+        admins.dedup();
+        admins
+    }
+
+    /// Whether somebody has an account here who is not one of the configured bots.
+    pub fn has_people(&self) -> bool {
+        let settings = self.settings();
+        let is_bot = |name: &str| {
+            let mut bots = settings.bots.iter().filter_map(|bot| bot.node());
+            bots.any(|bot| bot.as_str() == name)
+        };
+        let accounts = self.accounts().list();
+        accounts.iter().any(|account| !is_bot(&account.name))
     }
 
     /// The account in memory, where it is there.
@@ -210,6 +252,18 @@ impl Server {
         }
         let memory = self.0.memory.read().unwrap_or_else(PoisonError::into_inner);
         memory.get(jid.node()?.as_str())?.session(jid)
+    }
+
+    /// Whether a session has sent presence: the one with this full JID, or any of this bare one.
+    pub fn is_available(&self, jid: &Jid) -> bool {
+        match jid.try_as_full() {
+            Ok(full) => self
+                .session(full)
+                .is_some_and(|session| session.is_available()),
+            Err(bare) => self
+                .account_in_memory(bare)
+                .is_some_and(|account| !account.available().is_empty()),
+        }
     }
 
     /// The account, if there is one of this name here.
@@ -284,10 +338,14 @@ impl Server {
         // RFC 6120, 4.9.3.12: what the login was worth has gone.
         let refused = |text| StreamError::new("not-authorized").text(text);
         match change {
-            Change::Created | Change::Enabled => {}
+            Change::Enabled | Change::Promoted => {}
+            Change::Created => feature::welcome::welcome(self, jid).await,
             Change::Deleted => {
                 self.evict(jid, &refused("The account was deleted")).await;
                 feature::gone(self, jid).await;
+                for (_, host) in self.hosts() {
+                    host.account_gone(self, jid).await;
+                }
             }
             Change::Disabled => self.evict(jid, &refused("The account was disabled")).await,
             Change::Password { by } => {

@@ -15,17 +15,14 @@ use super::stream::xml;
 use super::subscription::{self, Request};
 use super::{Server, StanzaError};
 use crate::xmpp::element::set;
+use crate::xmpp::ns;
 
 /// Directed presences are remembered for so many addresses, to tell them when the session ends.
 const MOST_DIRECTED: usize = 1_000;
 
 /// RFC 6121, 4.7.2.3: an integer from -128 to 127.
 fn priority(presence: &Stanza) -> Result<i8, StanzaError> {
-    let text = crate::xmpp::element::child_text(
-        presence.element(),
-        "priority",
-        crate::xmpp::ns::JABBER_CLIENT,
-    );
+    let text = crate::xmpp::element::child_text(presence.element(), "priority", ns::JABBER_CLIENT);
     match text {
         None => Ok(0),
         Some(text) => {
@@ -373,10 +370,25 @@ impl Server {
             return Ok(());
         }
         let stanza = stanza.sent_by(bare(&from));
+        let token = stanza.child("preauth", ns::PREAUTH);
+        let token = token.and_then(|preauth| preauth.attr("token"));
+        let invited = match token {
+            Some(token) if request == Request::Subscribe => {
+                self.invited_contact(account.jid(), token, stanza.from())
+                    .await
+            }
+            _ => None,
+        };
         let roster = account.roster(self).await?;
-        let mut outcome = None;
+        let (mut outcome, mut is_new) = (None, false);
         let contact = roster
             .change(&from, |contact| {
+                // XEP-0379, 3.5: as if the user had agreed before.
+                is_new = invited.is_some() && !contact.state.from;
+                if is_new {
+                    contact.state.approved = true;
+                    contact.state.pending_in = false;
+                }
                 let done = subscription::incoming(contact.state, request);
                 contact.state = done.state;
                 contact.listed |= done.state.to || done.state.from;
@@ -391,6 +403,9 @@ impl Server {
         let Some(outcome) = outcome else {
             return Ok(());
         };
+        if let Some(invitation) = invited.filter(|_| is_new) {
+            invitation.used().await?;
+        }
         if outcome.deliver {
             let mail = Mail::new(stanza.element().clone());
             for session in account.available() {
@@ -407,7 +422,19 @@ impl Server {
             roster::push(account, roster, &contact.item(&from));
         }
         self.show_or_hide(account, &from, outcome).await;
+        let asks_back = is_new && !outcome.state.to && !outcome.state.pending_out;
+        if asks_back {
+            self.ask_back(account, &from).await?;
+        }
         Ok(())
+    }
+
+    /// XEP-0379, 3.5: who was invited is asked in turn.
+    async fn ask_back(&self, account: &Arc<Account>, to: &BareJid) -> Result<(), StanzaError> {
+        let from = bare(account.jid());
+        let stanza = Stanza::new(from, Some(bare(to)), presence("subscribe"));
+        let stanza = stanza.ok_or_else(StanzaError::internal_server_error)?;
+        Box::pin(self.subscribe(account, to, Request::Subscribe, stanza)).await
     }
 
     async fn show_or_hide(

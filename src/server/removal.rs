@@ -1,6 +1,7 @@
 //! The end of an account: what it kept goes, its sessions end, and its contacts are told that nobody is there any more.
 
 use jid::{Jid, NodeRef};
+use tracing::warn;
 
 use super::stanza::{Stanza, presence};
 use super::{Server, StanzaError};
@@ -16,6 +17,9 @@ impl Server {
             .await?
             .those(|contact| contact.state.to || contact.state.from || contact.state.pending_out);
         self.accounts().delete(name).await?;
+        if let Err(error) = self.invitations().forget(&jid).await {
+            warn!(%jid, condition = ?error.condition, "The invitations of a deleted account are still open");
+        }
         for (contact, entry) in contacts {
             // XEP-0077, 3.2: they need not be asked for presence any more, nor wait for an answer.
             let kinds = [

@@ -45,6 +45,13 @@ impl Form {
         self
     }
 
+    /// Something that is no field, such as a roster (XEP-0133, 4.8).
+    #[must_use]
+    pub fn child(mut self, child: Element) -> Self {
+        self.0.append_child(child);
+        self
+    }
+
     #[must_use]
     pub fn fields(self, fields: impl IntoIterator<Item = Field>) -> Self {
         fields.into_iter().fold(self, Self::field)

@@ -65,12 +65,28 @@ pub const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 pub const MUC_REQUEST: &str = "http://jabber.org/protocol/muc#request";
 /// XEP-0045, 10.1.3: the form of an owner.
 pub const MUC_ROOMCONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+/// XEP-0045, 7.10: somebody registers with a room.
+pub const MUC_REGISTER: &str = "http://jabber.org/protocol/muc#register";
+/// XEP-0045, 15.2: which namespaces a room lets through.
+pub const MUC_TRAFFIC: &str = "http://jabber.org/protocol/muc#traffic";
+/// XEP-0317, and what Prosody calls it.
+pub const HATS: &str = "urn:xmpp:hats:0";
+pub const HATS_PROSODY: &str = "xmpp:prosody.im/protocol/hats:1";
+/// XEP-0424, 5: what is taken back is taken out of the archive.
+pub const RETRACT_TOMBSTONE: &str = "urn:xmpp:message-retract:1#tombstone";
 /// XEP-0045, 6.4: what a room tells of itself.
 pub const MUC_ROOMINFO: &str = "http://jabber.org/protocol/muc#roominfo";
 /// XEP-0045, 7.4: a reflected message keeps its id.
 pub const MUC_STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
 /// XEP-0410.
 pub const MUC_SELF_PING: &str = "http://jabber.org/protocol/muc#self-ping-optimization";
+/// XEP-0379, and XEP-0445: the token of an invitation.
+pub const PREAUTH: &str = "urn:xmpp:pars:0";
+/// XEP-0401: the commands that invite a contact, and to an account.
+pub const INVITE_CONTACT: &str = "urn:xmpp:invite#invite";
+pub const INVITE_ACCOUNT: &str = "urn:xmpp:invite#create-account";
+/// XEP-0445: registration takes tokens.
+pub const IBR_TOKEN: &str = "urn:xmpp:ibr-token:0";
 /// XEP-0156: Discovering Alternative XMPP Connection Methods.
 pub const ALT_WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
 /// XEP-0156's document: Extensible Resource Descriptor.

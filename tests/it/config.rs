@@ -435,8 +435,7 @@ fn wrong_values_are_told_with_their_line() {
         },
         Case {
             text: "[xmpp_server]\nupload_host = 'rooms.example.org'\nmuc_host = 'rooms.example.org'\n",
-            error: "moltis.toml:2: upload_host in [xmpp_server] is the name of another service too\n\
-                moltis.toml:3: muc_host in [xmpp_server] is the name of another service too",
+            error: "moltis.toml:2: upload_host in [xmpp_server] must be another name than muc_host",
         },
         Case {
             text: "[xmpp_server.upload]\nallowed_types = ['image/*', 'png']\n",
@@ -445,12 +444,12 @@ fn wrong_values_are_told_with_their_line() {
         Case {
             text: "[[xmpp_server.external_services]]\ntype = 'turn'\n\
                 [[xmpp_server.external_services]]\ntype = 'stun'\nhost = 'a'\nhots = 'b'\n",
-            error: "moltis.toml:1: host in [xmpp_server.external_services.\"#1\"] is required, as host = \"turn.example.org\"\n\
-                moltis.toml:6: unknown key \"hots\" in [xmpp_server.external_services.\"#2\"]; did you mean \"host\"?",
+            error: "moltis.toml:1: host in [xmpp_server.external_services.1] is required, as host = \"turn.example.org\"\n\
+                moltis.toml:6: unknown key \"hots\" in [xmpp_server.external_services.2]; did you mean \"host\"?",
         },
         Case {
             text: "[xmpp_server]\nexternal_services = 'turn.example.org'\n",
-            error: "moltis.toml:2: external_services in [xmpp_server] must be a list of tables, not a string",
+            error: "moltis.toml:2: external_services in [xmpp_server] must be a list of tables: [[xmpp_server.external_services]]",
         },
         Case {
             text: "[identity]\navatar = 'none.png'\n",
@@ -527,6 +526,26 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:4: muc_host in [xmpp_server] must be another name than domain",
         ),
         (
+            "pubsub_host = 'conference.example.org'\n".to_owned(),
+            "moltis.toml:4: pubsub_host in [xmpp_server] must be another name than muc_host",
+        ),
+        (
+            "component_port = 5347\n".to_owned(),
+            "moltis.toml:4: component_port in [xmpp_server] acts only with [[xmpp_server.components]]",
+        ),
+        (
+            "[[xmpp_server.components]]\ndomain = 'irc.example.org'\nsecret = 'x'\n".to_owned(),
+            "moltis.toml:5: domain in [xmpp_server.components.1] acts only with component_port",
+        ),
+        (
+            "component_port = 5347\n[[xmpp_server.components]]\ndomain = 'pubsub.example.org'\nsecret = 'x'\n".to_owned(),
+            "moltis.toml:6: domain in [xmpp_server.components.1] is that of another service",
+        ),
+        (
+            "component_port = 5347\n[[xmpp_server.components]]\ndomain = 'irc.example.org'\n".to_owned(),
+            "moltis.toml:6: secret in [xmpp_server.components.1] is required",
+        ),
+        (
             "admins = ['admin']\n".to_owned(),
             "moltis.toml:4: admins in [xmpp_server] has \"admin\", which must be an address like admin@example.org",
         ),
@@ -543,8 +562,12 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:4: key in [xmpp_server] acts only with a certificate file, as certificate = \"fullchain.pem\"",
         ),
         (
-            "registration = 'invite'\n".to_owned(),
-            "moltis.toml:4: registration in [xmpp_server] is \"invite\", which is not in this version",
+            "[xmpp_server.bots.helper]\n[xmpp_server.welcome]\nbot = 'halper'\n".to_owned(),
+            "moltis.toml:6: bot in [xmpp_server.welcome] must be the name of a bot that has a table [xmpp_server.bots.<name>]; did you mean \"helper\"?",
+        ),
+        (
+            "[xmpp_server.welcome]\nroom = 'lobby@example.net'\n".to_owned(),
+            "moltis.toml:5: room in [xmpp_server.welcome] must be a name at conference.example.org",
         ),
         (
             "s2s_port = 5269\n".to_owned(),

@@ -39,9 +39,10 @@ pub(super) fn config(reading: &Reading, root: Table) -> Config {
     let chat = chat::chat(&mut root, &names, &first_model, &origin);
     let failover = chat::failover(&mut root, &names);
     let budget = chat::budget(&mut root);
-    let (xmpp_server, bots) = xmpp_server::xmpp_server(&mut root, &names, &identity.name);
+    let (mut xmpp_server, bots) = xmpp_server::xmpp_server(&mut root, &names, &identity.name);
     let mut xmpp = channels(&mut root, &names, &identity.name);
-    xmpp_server::settle(reading, &xmpp_server, &mut xmpp, bots);
+    xmpp_server::settle(reading, &mut xmpp_server, &mut xmpp, bots);
+    xmpp_server.external_url.clone_from(&server.external_url);
     let skills = skills(&mut root);
     root.later(LATER);
     root.finish();

@@ -6,26 +6,24 @@ use std::net::IpAddr;
 use jid::BareJid;
 
 use super::account;
+use crate::config::errors::hint;
 use crate::config::pattern::bare;
 use crate::config::reading::{Reading, readable};
 use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
 use crate::config::{
-    Account, Certificate, ExternalService, Limits, PushSummary, Registration, Upload, XmppServer,
+    Account, Certificate, ExternalService, Limits, PushSummary, Registration, RoomCreation, Rooms,
+    Upload, Welcome, XmppServer,
 };
 
 /// Built by later issues.
 const LATER: &[&str] = &[
     "s2s_port",
     "s2s_tls_port",
-    "component_port",
-    "component_bind",
-    "pubsub_host",
     "storage",
     "database_url",
     "federation",
-    "components",
 ];
 const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
 
@@ -64,6 +62,7 @@ pub(super) fn xmpp_server(
     server.external_services = external_services(&mut section);
     limits(&mut section, &mut server.limits);
     let bots = bots(&mut section, &server, names, identity);
+    welcome(&mut section, &mut server, &bots);
     section.later(LATER);
     section.finish();
     (server, bots)
@@ -150,27 +149,15 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
         Ok(jid)
     });
-    let registration = section.written("registration");
-    let word = section.word(
+    server.registration = section.word(
         "registration",
-        Some(server.registration),
+        server.registration,
         &[
-            ("closed", Some(Registration::Closed)),
-            ("open", Some(Registration::Open)),
-            ("invite", None),
+            ("closed", Registration::Closed),
+            ("invite", Registration::Invite),
+            ("open", Registration::Open),
         ],
     );
-    match (word, registration) {
-        (Some(word), _) => server.registration = word,
-        (None, origin) => {
-            let origin = origin.unwrap_or(Origin::Default);
-            section.fault(
-                "registration",
-                &origin,
-                "is \"invite\", which is not in this version",
-            );
-        }
-    }
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
     hosts(section, server);
     server.push_summary = section.word(
@@ -182,6 +169,8 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
             ("body", PushSummary::Body),
         ],
     );
+    components(section, server);
+    rooms(section, &mut server.rooms);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -197,49 +186,90 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
     contact.finish();
 }
 
-/// The services on names of their own.
+type Field = fn(&mut XmppServer) -> &mut String;
+
+/// The services' addresses, none of them another's.
 fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
-    let written = ["muc_host", "upload_host", "proxy_host"].map(|key| (key, section.written(key)));
-    server.muc_host = host(section, "muc_host", &server.domain, "conference.");
-    server.upload_host = host(section, "upload_host", &server.domain, "upload.");
-    server.proxy_host = host(section, "proxy_host", &server.domain, "");
-    server.proxy_port = section.integer("proxy_port", server.proxy_port, 1..=u16::MAX);
-    let names = [&server.muc_host, &server.upload_host, &server.proxy_host];
-    for (index, (key, origin)) in written.into_iter().enumerate() {
-        let others = names
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != index);
-        let name = names.get(index).filter(|name| !name.is_empty());
-        if let (Some(origin), Some(name)) = (origin, name)
-            && others.map(|(_, other)| other).any(|other| other == name)
+    let rows: [(&str, &str, Field); 4] = [
+        ("muc_host", "conference", |server| &mut server.muc_host),
+        ("pubsub_host", "pubsub", |server| &mut server.pubsub_host),
+        ("upload_host", "upload", |server| &mut server.upload_host),
+        // Off, unless it is written.
+        ("proxy_host", "", |server| &mut server.proxy_host),
+    ];
+    let mut taken = BTreeMap::from([(server.domain.clone(), "domain")]);
+    for (key, prefix, field) in rows {
+        let written = section.written(key);
+        let host = section.checked(key, "", |text| {
+            if text.is_empty() {
+                return Ok(());
+            }
+            domain(text).map(|_| ())
+        });
+        let default = if server.domain.is_empty() || prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}.{}", server.domain)
+        };
+        let host = domain(&host).unwrap_or(default);
+        if !host.is_empty()
+            && let Some(other) = taken.insert(host.clone(), key)
         {
-            section.fault(key, &origin, "is the name of another service too");
+            let origin = written.unwrap_or(Origin::Default);
+            section.fault(key, &origin, format!("must be another name than {other}"));
         }
+        *field(server) = host;
     }
+    server.proxy_port = section.integer("proxy_port", server.proxy_port, 1..=u16::MAX);
 }
 
-/// A service's name; where it is not written, the domain with `prefix`, or none without a prefix.
-fn host(section: &mut Section<'_>, key: &str, of: &str, prefix: &str) -> String {
-    let default = match (of, prefix) {
-        ("", _) | (_, "") => String::new(),
-        (of, prefix) => format!("{prefix}{of}"),
-    };
-    let written = section.written(key);
-    let host = section.checked(key, "", |text| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        domain(text).map(|_| ())
+/// XEP-0114. What cannot act is refused: a component without a port, a port without a component.
+fn components(section: &mut Section<'_>, server: &mut XmppServer) {
+    let keys = ["component_port", "component_bind"];
+    let written = keys.map(|key| (key, section.written(key)));
+    server.component_port = section.integer("component_port", server.component_port, 0..=u16::MAX);
+    server.component_bind = section.list("component_bind", &["127.0.0.1", "::1"], |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_malformed| "must be an IP address, as 127.0.0.1".to_owned())
     });
-    let host = domain(&host).unwrap_or(default);
-    if host == of
-        && !of.is_empty()
-        && let Some(origin) = written
-    {
-        section.fault(key, &origin, "must be another name than domain");
+    let services = [
+        &server.domain,
+        &server.muc_host,
+        &server.pubsub_host,
+        &server.upload_host,
+        &server.proxy_host,
+    ];
+    let mut taken: BTreeSet<String> = services.into_iter().cloned().collect();
+    let tables = section.tables("components");
+    let is_listed = !tables.is_empty();
+    for mut table in tables {
+        let origin = table.written("domain").unwrap_or(table.origin.clone());
+        let name = table.checked("domain", "", |text| domain(text).map(|_| ()));
+        let name = domain(&name).unwrap_or_default();
+        let secret = table.secret("secret");
+        if name.is_empty() {
+            table.fault(
+                "domain",
+                &origin,
+                "is required, as domain = \"irc.example.org\"",
+            );
+        } else if !taken.insert(name.clone()) {
+            table.fault("domain", &origin, "is that of another service");
+        }
+        match secret {
+            Some(secret) => drop(server.components.insert(name, secret)),
+            None => table.fault("secret", &origin, "is required"),
+        }
+        if server.component_port == 0 {
+            table.fault("domain", &origin, "acts only with component_port");
+        }
+        table.finish();
     }
-    host
+    for (key, origin) in written {
+        if let Some(origin) = origin.filter(|_| !is_listed) {
+            section.fault(key, &origin, "acts only with [[xmpp_server.components]]");
+        }
+    }
 }
 
 fn upload(section: &mut Section<'_>, upload: &mut Upload) {
@@ -282,6 +312,58 @@ fn external_services(section: &mut Section<'_>) -> Vec<ExternalService> {
         table.finish();
     }
     services
+}
+
+fn rooms(section: &mut Section<'_>, rooms: &mut Rooms) {
+    let mut table = section.section("rooms");
+    rooms.creation = table.word(
+        "creation",
+        rooms.creation,
+        &[
+            ("local", RoomCreation::Local),
+            ("anyone", RoomCreation::Anyone),
+            ("admins", RoomCreation::Admins),
+        ],
+    );
+    rooms.per_account = table.integer("per_account", rooms.per_account, 0..=1_000_000);
+    table.finish();
+}
+
+fn welcome(section: &mut Section<'_>, server: &mut XmppServer, bots: &Bots) {
+    let at = |host: &str, text: &str| {
+        let host = if host.is_empty() {
+            "moltis.invalid"
+        } else {
+            host
+        };
+        let jid = if text.contains('@') {
+            bare(text)?
+        } else {
+            bare(&format!("{text}@{host}"))?
+        };
+        if jid.domain().as_str() == host && jid.node().is_some() {
+            Ok(jid)
+        } else {
+            Err(format!("must be a name at {host}"))
+        }
+    };
+    let mut welcome = section.section("welcome");
+    server.welcome = Welcome {
+        bot: welcome.parsed("bot", |text| {
+            let bot = at(&server.domain, text)?;
+            if bots.values().any(|(account, _)| account.jid == bot) {
+                return Ok(bot);
+            }
+            let names: Vec<&str> = bots.keys().map(String::as_str).collect();
+            Err(format!(
+                "must be the name of a bot that has a table [xmpp_server.bots.<name>]{}",
+                hint(text, &names)
+            ))
+        }),
+        room: welcome.parsed("room", |text| at(&server.muc_host, text)),
+        message: welcome.string("message", ""),
+    };
+    welcome.finish();
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {
@@ -349,7 +431,7 @@ fn bots(
 /// Puts the bots among the accounts, and finds those that are at home here.
 pub(super) fn settle(
     reading: &Reading,
-    server: &XmppServer,
+    server: &mut XmppServer,
     accounts: &mut BTreeMap<String, Account>,
     bots: Bots,
 ) {
@@ -376,4 +458,6 @@ pub(super) fn settle(
         }
         accounts.insert(name, account);
     }
+    let local = accounts.values().filter(|account| account.local);
+    server.bots = local.map(|account| account.jid.clone()).collect();
 }

@@ -50,6 +50,35 @@ pub trait Control: Send + Sync {
     fn claim(&self, account: &str, code: &str) -> Claimed;
 }
 
+/// What the embedded server of this process does for operators. The gateway knows no server: who builds both joins them.
+/// `Err`: why not, in a sentence for the operator.
+pub trait House: Send + Sync {
+    /// Makes an account. `who`: a name, or an address.
+    fn add<'a>(&'a self, who: &'a str) -> BoxFuture<'a, Result<Added, String>>;
+    fn delete<'a>(&'a self, who: &'a str) -> BoxFuture<'a, Result<BareJid, String>>;
+    /// Invites to one account, of this name where there is one.
+    fn invite<'a>(
+        &'a self,
+        by: &'a BareJid,
+        name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Invited, String>>;
+    /// Tells everybody who is online; to how many sessions it went.
+    fn announce<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<usize, String>>;
+}
+
+/// An account that was made.
+pub struct Added {
+    pub jid: BareJid,
+    pub password: String,
+}
+
+pub struct Invited {
+    pub uri: String,
+    /// Where the server has pages that others reach.
+    pub page: Option<String>,
+    pub until: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountStatus {
     pub id: String,
@@ -74,6 +103,8 @@ pub struct Services {
     pub storage: Storage,
     pub access: Arc<Access>,
     pub control: Arc<dyn Control>,
+    /// `None`: there is no embedded server.
+    pub house: Option<Arc<dyn House>>,
 }
 
 /// One call of a command.

@@ -101,6 +101,7 @@ async fn stage(account: Account) -> Stage {
         storage: storage.clone(),
         access: Arc::clone(&access),
         control: Arc::new(Nothing),
+        house: None,
     });
     let options = Options {
         known_archives: std::collections::BTreeSet::from([None]),

@@ -48,7 +48,7 @@ impl Accounts {
             return Err(Error::Name(name.as_str().chars().take(40).collect()));
         }
         let created = now();
-        let record = Record::new(created, None, &credentials).to_bytes();
+        let record = Record::new(created, None, false, &credentials).to_bytes();
         let batch = Batch::new().put_new(ACCOUNTS, &self.0.domain, name, record);
         match self.0.storage.commit(batch).await {
             Ok(_) => {}
@@ -61,6 +61,7 @@ impl Accounts {
         let account = Account {
             created,
             disabled: None,
+            admin: false,
             credentials: Arc::new(credentials),
             last_login: Arc::default(),
         };
@@ -106,6 +107,19 @@ impl Accounts {
         Ok(())
     }
 
+    /// Whether it may administer the server.
+    pub async fn set_admin(&self, name: &NodeRef, admin: bool) -> Result<(), Error> {
+        self.change(name, Batch::new(), |account| account.admin = admin)
+            .await
+    }
+
+    /// Makes it admin, and those who follow accounts make it operator of the bots.
+    pub async fn promote(&self, name: &NodeRef) -> Result<(), Error> {
+        self.set_admin(name, true).await?;
+        self.tell(name, Change::Promoted).await;
+        Ok(())
+    }
+
     /// Ends the account and what the features keep for it; its name is not given again.
     pub async fn delete(&self, name: &NodeRef) -> Result<(), Error> {
         let jid = self.jid(name);
@@ -137,15 +151,15 @@ impl Accounts {
     ) -> Result<(), Error> {
         let _writing = self.0.writing.lock().await;
         let mut account = self
-            .with(name, |account| Account {
-                created: account.created,
-                disabled: account.disabled,
-                credentials: Arc::clone(&account.credentials),
-                last_login: Arc::clone(&account.last_login),
-            })
+            .with(name, Clone::clone)
             .ok_or_else(|| Error::Unknown(self.jid(name)))?;
         change(&mut account);
-        let record = Record::new(account.created, account.disabled, &account.credentials);
+        let record = Record::new(
+            account.created,
+            account.disabled,
+            account.admin,
+            &account.credentials,
+        );
         let batch = batch.put(ACCOUNTS, &self.0.domain, name, record.to_bytes());
         self.0.storage.commit(batch).await?;
         write_lock(&self.0.known).insert(name.to_owned(), account);

@@ -81,6 +81,8 @@ pub(super) enum Record {
         created: i64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         disabled: Option<i64>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        admin: bool,
         salt: String,
         iterations: u32,
         sha1: [String; 2],
@@ -92,11 +94,17 @@ pub(super) enum Record {
 }
 
 impl Record {
-    pub(super) fn new(created: i64, disabled: Option<i64>, credentials: &Credentials) -> Self {
+    pub(super) fn new(
+        created: i64,
+        disabled: Option<i64>,
+        admin: bool,
+        credentials: &Credentials,
+    ) -> Self {
         let keys = |keys: &Keys| [STANDARD.encode(&keys.stored), STANDARD.encode(&keys.server)];
         Self::Account {
             created,
             disabled,
+            admin,
             salt: STANDARD.encode(&credentials.salt),
             iterations: credentials.iterations,
             sha1: keys(&credentials.sha1),
@@ -141,11 +149,12 @@ mod tests {
         let credentials = Credentials::new(&"pencil".into()).unwrap();
         assert!(credentials.is("pencil"));
         assert!(!credentials.is("Pencil"));
-        let bytes = Record::new(7, None, &credentials).to_bytes();
+        let bytes = Record::new(7, None, false, &credentials).to_bytes();
         assert!(!String::from_utf8_lossy(&bytes).contains("pencil"));
         let Record::Account {
             created: 7,
             disabled: None,
+            admin: false,
             salt,
             iterations,
             sha1,

@@ -68,6 +68,8 @@ pub enum Change {
     Disabled,
     Enabled,
     Deleted,
+    /// The first invitation has made it admin, and operator of the bots.
+    Promoted,
 }
 
 /// What deletes what a feature keeps for an account; committed together with the account's end.
@@ -83,6 +85,8 @@ pub struct Summary {
     pub created: i64,
     pub last_login: Option<i64>,
     pub disabled: Option<i64>,
+    /// By a command or the first invitation; those of the configuration are not marked here.
+    pub admin: bool,
 }
 
 /// What a login compares with. That nobody has this name shows only at its end.
@@ -93,10 +97,11 @@ pub struct Claim {
     pub account: Option<NodePart>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Account {
     created: i64,
     disabled: Option<i64>,
+    admin: bool,
     credentials: Arc<Credentials>,
     /// 0: never.
     last_login: Arc<AtomicI64>,
@@ -195,6 +200,17 @@ impl Accounts {
         self.with(name, |account| account.disabled.is_some()) == Some(true)
     }
 
+    /// Whether it was made an admin in a chat or by the first invitation.
+    pub fn is_admin(&self, name: &NodeRef) -> bool {
+        self.with(name, |account| account.admin) == Some(true)
+    }
+
+    /// Seconds since 1970; `None`: never, or there is no such account.
+    pub fn last_login(&self, name: &NodeRef) -> Option<i64> {
+        let at = self.with(name, |account| account.last_login.load(Ordering::Relaxed))?;
+        (at > 0).then_some(at)
+    }
+
     pub fn len(&self) -> usize {
         read_lock(&self.0.known).len()
     }
@@ -237,6 +253,7 @@ impl Accounts {
                 created: account.created,
                 last_login: (last_login > 0).then_some(last_login),
                 disabled: account.disabled,
+                admin: account.admin,
             }
         };
         read_lock(&self.0.known).iter().map(summary).collect()
@@ -267,6 +284,7 @@ fn read(name: &str, value: &[u8]) -> Option<(NodePart, Account)> {
         Ok(Record::Account {
             created,
             disabled,
+            admin,
             salt,
             iterations,
             sha1,
@@ -282,6 +300,7 @@ fn read(name: &str, value: &[u8]) -> Option<(NodePart, Account)> {
             let account = Account {
                 created,
                 disabled,
+                admin,
                 credentials: Arc::new(credentials),
                 last_login: Arc::default(),
             };

@@ -1,6 +1,7 @@
 //! What the server can do beyond RFC 6121, a file for each XEP. A feature registers what it claims; this table is the
 //! only list.
 
+mod announcements;
 pub mod archive;
 mod avatar;
 pub mod blocking;
@@ -22,6 +23,7 @@ mod stanza_id;
 mod time;
 mod vcard;
 mod version;
+pub(super) mod welcome;
 
 use anyhow::{Context, Result};
 use jid::BareJid;
@@ -57,6 +59,7 @@ const FEATURES: &[(&str, Register)] = &[
     ("last", last::register),
     ("contact", contact::register),
     ("push", push::register),
+    ("announcements", announcements::register),
 ];
 
 pub(super) fn register(router: &mut Router, server: &Server) -> Result<()> {
@@ -71,6 +74,7 @@ pub(super) fn erase(owner: &str) -> Batch {
     Batch::new()
         .clear(MESSAGES, owner)
         .clear(offline::OFFLINE, owner)
+        .delete_owner(announcements::SHOWN, owner)
         .delete_owner(archive::PREFERENCES, owner)
         .delete_owner(blocking::BLOCKED, owner)
         .delete_owner(last::LAST, owner)

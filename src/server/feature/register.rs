@@ -1,13 +1,13 @@
 //! XEP-0077: In-Band Registration: a password is changed or an account removed in a session; an account is made before a
-//! login, where `registration` allows it. Forms and policy are here, the stream before the login calls [`Registrar`].
+//! login, where `registration` allows it, with the token of an invitation (XEP-0445) or without. The stream before the login
+//! calls [`Registrar`].
 
 use std::net::IpAddr;
 
-use jid::Jid;
 use minidom::Element;
-use secrecy::SecretString;
 use tracing::info;
 
+use super::super::invitations::Shown;
 use super::super::router::{IqType, Reply, Request, Router, Target};
 use super::super::{Server, Settings, StanzaError, accounts};
 use crate::config::Registration;
@@ -93,28 +93,38 @@ async fn change(request: Request) -> Reply {
     Ok(None)
 }
 
-/// Registrations on streams that have not logged in.
-#[derive(Clone, Copy, Debug)]
+/// Registrations on a stream that has not logged in.
+#[derive(Debug)]
 pub struct Registrar<'a> {
     pub server: &'a Server,
     /// Where the stream comes from.
     pub address: IpAddr,
+    /// The invitation whose token the client has shown (XEP-0445).
+    pub shown: &'a mut Option<Shown>,
 }
 
 impl Registrar<'_> {
-    /// The stream feature to announce (XEP-0077, 8), where anybody may register.
-    pub fn feature(settings: &Settings) -> Option<Element> {
-        let open = settings.registration == Registration::Open;
-        open.then(|| Element::bare("register", ns::REGISTER_FEATURE))
+    /// The stream features to announce (XEP-0077, 8; XEP-0445, 3), where anybody may register, or anybody with a token.
+    pub fn features(settings: &Settings) -> Vec<Element> {
+        if settings.registration == Registration::Closed {
+            return Vec::new();
+        }
+        let namespaces = [ns::IBR_TOKEN, ns::REGISTER_FEATURE].into_iter();
+        namespaces
+            .map(|namespace| Element::bare("register", namespace))
+            .collect()
     }
 
-    /// Answers an `<iq/>` with a registration `<query/>`; `None`: it is another stanza, and not for us.
-    pub async fn answer(&self, iq: &Element) -> Option<Element> {
-        let query = iq.get_child("query", ns::REGISTER)?;
+    /// Answers an `<iq/>` with a registration `<query/>` or the token of an invitation; `None`: it is another stanza, and
+    /// not for us.
+    pub async fn answer(&mut self, iq: &Element) -> Option<Element> {
         let id = iq.attr("id").filter(|_| iq.is("iq", ns::JABBER_CLIENT))?;
-        let outcome = match iq.attr("type")? {
-            "get" => self.form().map(Some),
-            "set" => self.make(query).await.map(|()| None),
+        let query = iq.get_child("query", ns::REGISTER);
+        let token = iq.get_child("preauth", ns::PREAUTH);
+        let outcome = match (iq.attr("type")?, query, token) {
+            ("get", Some(_), _) => self.form().map(Some),
+            ("set", Some(query), _) => self.make(query).await.map(|()| None),
+            ("set", None, Some(preauth)) => self.show(preauth).await.map(|()| None),
             _ => return None,
         };
         let domain = self.server.domain();
@@ -138,49 +148,46 @@ impl Registrar<'_> {
         })
     }
 
-    fn policy(&self) -> Result<(), StanzaError> {
-        if self.server.settings().registration != Registration::Open {
-            return Err(StanzaError::not_allowed()
-                .text("Accounts are made by the people who run this server; ask them"));
-        }
+    /// XEP-0445, 4: a token that is no good changes nothing.
+    async fn show(&mut self, preauth: &Element) -> Result<(), StanzaError> {
+        let token = preauth.attr("token").ok_or_else(StanzaError::bad_request)?;
+        let shown = self.server.registering(token).await?;
+        let invalid = || StanzaError::item_not_found().text("The token is invalid or has expired");
+        *self.shown = Some(shown.ok_or_else(invalid)?);
         Ok(())
     }
 
+    /// Before a token too: some clients ask for the form first, and the account is what needs one.
     fn form(&self) -> Result<Element, StanzaError> {
-        self.policy()?;
+        if !self.server.may_invite_to_accounts() {
+            self.server.may_register(None)?;
+        }
         let mut query = Element::bare("query", ns::REGISTER);
         let text = format!("Choose a name and a password for {}.", self.server.domain());
         query.append_child(text_element("instructions", ns::REGISTER, &text));
-        query.append_child(Element::bare("username", ns::REGISTER));
+        let shown = self.shown.as_ref();
+        let name = shown.and_then(|shown| shown.invitation.name.as_deref());
+        query.append_child(text_element(
+            "username",
+            ns::REGISTER,
+            name.unwrap_or_default(),
+        ));
         query.append_child(Element::bare("password", ns::REGISTER));
         Ok(query)
     }
 
-    async fn make(&self, query: &Element) -> Result<(), StanzaError> {
-        self.policy()?;
+    async fn make(&mut self, query: &Element) -> Result<(), StanzaError> {
+        self.server.may_register(self.shown.as_ref())?;
         let Wish::Account { name, password } = wish(query)? else {
             // XEP-0077, 3.2: nobody is logged in.
             return Err(StanzaError::unexpected_request());
         };
-        let name = accounts::name(&name)?;
-        let accounts = self.server.accounts();
-        let throttle = accounts.registrations();
-        let limits = &self.server.settings().limits;
-        throttle.set_limit(limits.registrations_per_ip_per_hour);
-        if let Some(rest) = throttle.refusal(self.address) {
-            let minutes = rest.as_secs().div_ceil(60);
-            return Err(StanzaError::resource_constraint().text(format!(
-                "Too many accounts were made from your address; try again in {minutes} minutes"
-            )));
-        }
-        // Before the work, so that many at once are not all let through.
-        throttle.count(self.address);
-        let made = accounts.create(&name, SecretString::from(password)).await;
-        if made.is_err() {
-            throttle.take_back(self.address);
-        }
-        made?;
-        info!(jid = %Jid::from(accounts.jid(&name)), address = %self.address, "An account was registered");
+        let shown = self.shown.as_ref();
+        self.server
+            .register(&name, password.into(), shown, self.address)
+            .await?;
+        // For one account: whoever wants another shows it again.
+        *self.shown = None;
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use super::xml::{Event, Header, Opening};
 use super::{Streams, bind, limits, register, sasl, sasl2, sm, starttls};
 use crate::runtime::Stop;
 use crate::server::accounts::Credentials;
+use crate::server::invitations::Shown;
 use crate::server::sasl::ChannelBinding;
 use crate::server::session::Origin;
 use crate::server::{StreamError, random_id};
@@ -86,6 +87,8 @@ pub(super) struct Negotiation {
     pub(super) credentials: Option<Arc<Credentials>>,
     /// The default language of what the client sends.
     pub(super) lang: Option<String>,
+    /// The invitation that was shown (XEP-0445).
+    pub(super) invitation: Option<Shown>,
     /// Logins that failed.
     pub(super) failures: u32,
     /// Our header of this stream has been written.
@@ -113,6 +116,7 @@ impl Negotiation {
             account: None,
             credentials: None,
             lang: None,
+            invitation: None,
             failures: 0,
             opened: false,
         }

@@ -22,8 +22,8 @@ pub(super) const FEATURE: Feature = Feature {
     negotiate,
 };
 
-/// How many logins may fail on one stream (RFC 6120, 6.4.5).
-const MOST_FAILURES: u32 = 5;
+/// How many logins and tokens of invitations may fail on one stream (RFC 6120, 6.4.5).
+pub(super) const MOST_FAILURES: u32 = 5;
 
 fn list(negotiation: &Negotiation) -> Vec<Element> {
     let mut mechanisms = Element::bare("mechanisms", ns::SASL);

@@ -10,20 +10,18 @@ use jid::BareJid;
 use minidom::Element;
 use secrecy::{ExposeSecret, SecretString};
 use xmpp_parsers::iq::{Iq, IqHeader, IqPayload};
-use xmpp_parsers::ns;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 use xmpp_parsers::stream_features::StreamFeatures;
 
 use super::attribute;
 use super::client::{Client, Settings};
 use super::connector::{self, Negotiation, Pipe, within};
+use super::ns;
 pub use super::secrets::generate_password;
 use super::secrets::{self, Secrets};
 
-/// XEP-0445.
-const PREAUTH: &str = "urn:xmpp:pars:0";
-/// How servers announce that they want an invitation (XEP-0401, XEP-0445).
-const INVITATION_FEATURES: [&str; 2] = ["urn:xmpp:ibr-token:0", "urn:xmpp:invite"];
+/// How servers announce that they want an invitation (XEP-0445, and XEP-0401 before it).
+const INVITATION_FEATURES: [&str; 2] = [ns::IBR_TOKEN, "urn:xmpp:invite"];
 /// How long a generated password is.
 const PASSWORD_LENGTH: usize = 24;
 
@@ -224,7 +222,7 @@ impl<Io: Pipe> Exchange<'_, Io> {
         token: Option<&SecretString>,
     ) -> Result<(), Error> {
         if let Some(token) = token {
-            let preauth = Element::builder("preauth", PREAUTH)
+            let preauth = Element::builder("preauth", ns::PREAUTH)
                 .attr(attribute::TOKEN.to_owned(), token.expose_secret())
                 .build();
             if let Err(error) = self.ask("token", IqPayload::Set(preauth)).await?

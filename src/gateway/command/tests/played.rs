@@ -161,6 +161,7 @@ impl Stage {
             storage,
             access: Arc::clone(&access),
             control: Arc::clone(&control) as Arc<_>,
+            house: None,
         });
         Self {
             commands,

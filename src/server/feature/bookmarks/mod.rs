@@ -86,6 +86,17 @@ pub(super) async fn replace(
     changed(server, account).await
 }
 
+/// Adds a room.
+pub(super) async fn add(
+    server: &Server,
+    account: &BareJid,
+    room: &BareJid,
+    conference: Element,
+) -> Result<(), StanzaError> {
+    pep::publish(server, account, ns::BOOKMARKS2, room.as_str(), conference).await?;
+    changed(server, account).await
+}
+
 /// Tells those of the account's sessions that follow the old node.
 async fn changed(server: &Server, account: &BareJid) -> Result<(), StanzaError> {
     let mut followers = server.followers(account, ns::BOOKMARKS).await;

@@ -1,73 +1,43 @@
-//! Forms of commands (XEP-0004): what is asked, and what was filled in.
-
-use std::collections::BTreeMap;
+//! What was filled in, as the commands want it.
 
 use jid::{BareJid, Jid};
-use minidom::Element;
-use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 
 use crate::server::StanzaError;
-use crate::xmpp::ns;
-
-/// A form to be filled in.
-pub(super) fn ask(title: &str, fields: Vec<Field>) -> DataForm {
-    DataForm {
-        title: Some(title.to_owned()),
-        ..DataForm::new(DataFormType::Form, super::admin::FORM_TYPE, fields)
-    }
-}
-
-/// A form of results.
-pub(super) fn tell(fields: Vec<Field>) -> DataForm {
-    DataForm::new(DataFormType::Result_, super::admin::FORM_TYPE, fields)
-}
+use crate::xmpp::form::{Field, Filled};
 
 /// A field that must be filled in.
-pub(super) fn field(name: &str, kind: FieldType, label: &str) -> Field {
-    let mut field = Field::new(name, kind);
-    field.label = Some(label.to_owned());
-    field.required = true;
-    field
+pub(super) fn required(kind: &str, name: &str, label: &str) -> Field {
+    Field::new(kind, name).label(label).required()
 }
 
-pub(super) fn values(name: &str, kind: FieldType, values: Vec<String>) -> Field {
-    let mut field = Field::new(name, kind);
-    field.values = values;
-    field
-}
-
-/// What was filled in, by field.
+/// The fields that a command was given.
 #[derive(Debug, Default)]
-pub(super) struct Filled(BTreeMap<String, Vec<String>>);
+pub(super) struct Fields(pub(super) Filled);
 
-impl Filled {
-    /// `None`: it is no form that somebody has filled in.
-    pub(super) fn read(form: &Element) -> Option<Self> {
-        if form.attr("type") != Some("submit") {
-            return None;
-        }
-        let fields = form
-            .children()
-            .filter(|field| field.is("field", ns::DATA_FORMS));
-        let read = |field: &Element| {
-            let values = field
-                .children()
-                .filter(|value| value.is("value", ns::DATA_FORMS));
-            let values = values.map(Element::text).collect();
-            Some((field.attr("var")?.to_owned(), values))
-        };
-        Some(Self(fields.filter_map(read).collect()))
+impl Fields {
+    pub(super) fn all(&self, name: &str) -> &[String] {
+        self.0.values(name).unwrap_or_default()
     }
 
-    pub(super) fn all(&self, name: &str) -> &[String] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+    /// The only value, if it says something.
+    pub(super) fn optional(&self, name: &str) -> Option<&str> {
+        match self.all(name) {
+            [value] if !value.trim().is_empty() => Some(value),
+            _ => None,
+        }
     }
 
     pub(super) fn one(&self, name: &str) -> Result<&str, StanzaError> {
-        match self.all(name) {
-            [value] if !value.is_empty() => Ok(value),
-            _ => Err(missing(name)),
+        self.optional(name).ok_or_else(|| missing(name))
+    }
+
+    /// A text of some lines.
+    pub(super) fn text(&self, name: &str) -> Result<String, StanzaError> {
+        let text = self.all(name).join("\n");
+        if text.trim().is_empty() {
+            return Err(missing(name));
         }
+        Ok(text)
     }
 
     pub(super) fn jid(&self, name: &str) -> Result<BareJid, StanzaError> {
@@ -76,12 +46,27 @@ impl Filled {
 
     /// At least one.
     pub(super) fn jids(&self, name: &str) -> Result<Vec<Jid>, StanzaError> {
-        let values = self.all(name);
-        if values.is_empty() {
+        if self.all(name).is_empty() {
             return Err(missing(name));
         }
-        let read = |value: &String| Jid::new(value.trim()).map_err(|_jid| malformed(name));
-        values.iter().map(read).collect()
+        self.any_jids(name)
+    }
+
+    pub(super) fn any_jids(&self, name: &str) -> Result<Vec<Jid>, StanzaError> {
+        let values = self.all(name).iter().map(|value| value.trim());
+        let read = |value| Jid::new(value).map_err(|_jid| malformed(name));
+        values.filter(|value| !value.is_empty()).map(read).collect()
+    }
+
+    /// A password, which has to be the same twice; some clients send it once.
+    pub(super) fn password(&self) -> Result<secrecy::SecretString, StanzaError> {
+        let password = self.one("password")?;
+        match self.all("password-verify") {
+            [] => {}
+            [again] if again == password => {}
+            _ => return Err(StanzaError::not_acceptable().text("The passwords differ")),
+        }
+        Ok(password.into())
     }
 }
 

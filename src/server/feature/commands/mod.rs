@@ -1,8 +1,11 @@
-//! XEP-0050: Ad-Hoc Commands of the server. A command is a row of a table; each has one form at most, so that nothing is
-//! remembered between its two steps. The commands of XEP-0133 are in `admin.rs`.
+//! XEP-0050: Ad-Hoc Commands of the server. A command is a row of a table, and has one form at most: two steps are the
+//! longest. Those of XEP-0133 are in `admin`, those of XEP-0401 in `invite.rs`, one's own in `own.rs`.
 
 mod admin;
 mod form;
+mod invite;
+mod open;
+mod own;
 
 use std::sync::Arc;
 
@@ -10,38 +13,49 @@ use futures::future::BoxFuture;
 use jid::Jid;
 use minidom::Element;
 use tracing::info;
-use xmpp_parsers::data_forms::DataForm;
 
-use self::form::Filled;
+use self::form::Fields;
+use self::open::Open;
 use super::super::router::{IqType, Reply, Request, Router, Target};
 use super::super::{Server, StanzaError, random_id};
 use crate::xmpp::element::{element, set, text_element};
+use crate::xmpp::form::{Filled, Form, find};
 use crate::xmpp::ns;
+
+type Outcome = Result<Done, StanzaError>;
 
 struct Command {
     node: &'static str,
     name: &'static str,
     permitted: fn(&Server, &Jid) -> bool,
-    /// What it wants to know; `None`: nothing.
-    form: Option<fn() -> DataForm>,
-    run: fn(Call) -> BoxFuture<'static, Result<Done, StanzaError>>,
+    asks: Asks,
+    run: fn(Call) -> BoxFuture<'static, Outcome>,
+}
+
+/// What a command wants to know before it is run.
+enum Asks {
+    Nothing,
+    Form(fn() -> Form),
+    /// What is in force now is filled in already.
+    Current(fn(Server) -> BoxFuture<'static, Result<Form, StanzaError>>),
 }
 
 /// A command that is permitted, with its form filled in.
 struct Call {
     server: Server,
     from: Jid,
-    fields: Filled,
+    fields: Fields,
 }
 
 /// How it went: a sentence, or a form of results.
 enum Done {
     Said(String),
-    Found(DataForm),
+    Found(Form),
 }
 
 fn commands() -> impl Iterator<Item = &'static Command> {
-    admin::COMMANDS.iter()
+    let admin = admin::COMMANDS.iter().copied().flatten();
+    admin.chain(invite::COMMANDS).chain(own::COMMANDS)
 }
 
 pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
@@ -100,55 +114,118 @@ fn bad(specific: &str) -> StanzaError {
     StanzaError::bad_request().detail(Element::bare(specific, ns::COMMANDS))
 }
 
+/// An account of this server.
+fn is_person(server: &Server, from: &Jid) -> bool {
+    let has_account = |name| server.accounts().exists(name);
+    server.is_local(from.domain().as_str()) && from.node().is_some_and(has_account)
+}
+
+/// What the requester does with a command.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Its form is asked for.
+    Ask,
+    Cancel,
+    Run,
+}
+
+/// `session`: the one that is open. Who knows a form may send it filled in with the first request.
+fn step(asks: bool, session: bool, action: Option<&str>, form: bool) -> Result<Step, StanzaError> {
+    match (action.unwrap_or("execute"), session) {
+        ("cancel", true) => Ok(Step::Cancel),
+        ("execute", false) if asks && !form => Ok(Step::Ask),
+        ("execute", false) | ("execute" | "complete", true) => Ok(Step::Run),
+        ("cancel" | "complete" | "next" | "prev", false) => Err(bad("bad-sessionid")),
+        // The form offers none of these (3.4.1.1).
+        ("next" | "prev", true) => Err(bad("bad-action")),
+        _ => Err(bad("malformed-action")),
+    }
+}
+
 async fn run(request: Request) -> Reply {
-    let payload = &request.payload;
+    let (server, from, payload) = (&request.server, &request.from, &request.payload);
     let node = payload.attr("node").unwrap_or_default();
     let command = commands().find(|command| command.node == node);
     let command = command.ok_or_else(StanzaError::item_not_found)?;
-    if !(command.permitted)(&request.server, &request.from) {
+    // At each step: who was an admin when the form was sent may be none any more.
+    if !(command.permitted)(server, from) {
         return Err(StanzaError::forbidden());
     }
-    let session = payload
-        .attr("sessionid")
-        .map_or_else(random_id, str::to_owned);
-    let form = payload.get_child("x", ns::DATA_FORMS);
-    match payload.attr("action").unwrap_or("execute") {
-        "execute" | "complete" | "next" => {}
-        "cancel" => return Ok(Some(reply(command, &session, "canceled"))),
-        "prev" => return Err(bad("bad-action")),
-        _ => return Err(bad("malformed-action")),
+    let open = server.extensions().get_or_default::<Open>();
+    let session = payload.attr("sessionid");
+    if session.is_some_and(|id| !open.is_open(from, id, command.node)) {
+        return Err(bad("bad-sessionid"));
     }
-    let fields = match (command.form, form) {
-        (Some(ask), None) => return Ok(Some(asked(command, &session, ask()))),
-        (Some(_), Some(form)) => Filled::read(form).ok_or_else(|| bad("bad-payload"))?,
-        (None, _) => Filled::default(),
+    let asks = !matches!(command.asks, Asks::Nothing);
+    let form = find(payload);
+    let step = step(
+        asks,
+        session.is_some(),
+        payload.attr("action"),
+        form.is_some(),
+    )?;
+    let filled = form.map(Filled::read).transpose();
+    let filled = filled.map_err(|_malformed| bad("bad-payload"))?;
+    match step {
+        Step::Ask => {
+            let form = match command.asks {
+                Asks::Nothing => return Err(StanzaError::internal_server_error()),
+                Asks::Form(form) => form(),
+                Asks::Current(form) => form(server.clone()).await?,
+            };
+            let session = open.begin(from, command.node);
+            return Ok(Some(asked(command, &session, form)));
+        }
+        Step::Run if !filled.as_ref().is_some_and(|filled| filled.cancelled) => {}
+        Step::Run | Step::Cancel => {
+            let session = session.unwrap_or_default();
+            open.end(from, session);
+            return Ok(Some(reply(command, session, "canceled")));
+        }
+    }
+    let fields = match filled {
+        Some(filled) => Fields(filled),
+        None if asks => return Err(bad("bad-payload")),
+        None => Fields::default(),
     };
+    let id = session.map_or_else(random_id, str::to_owned);
+    // A form that is filled in wrongly stays open.
+    let done = execute(command, &request, fields).await?;
+    open.end(from, &id);
+    Ok(Some(completed(command, &id, done)))
+}
+
+async fn execute(command: &'static Command, request: &Request, fields: Fields) -> Outcome {
     info!(command = command.name, from = %request.from, "A command is run");
-    let done = (command.run)(Call {
+    (command.run)(Call {
         server: request.server.clone(),
         from: request.from.clone(),
         fields,
-    });
-    let mut answer = reply(command, &session, "completed");
-    match done.await? {
+    })
+    .await
+}
+
+fn completed(command: &Command, session: &str, done: Done) -> Element {
+    let mut answer = reply(command, session, "completed");
+    match done {
         Done::Said(text) => {
             let mut note = text_element("note", ns::COMMANDS, &text);
             set(&mut note, "type", "info");
             answer.append_child(note);
         }
         Done::Found(form) => {
-            answer.append_child(form.into());
+            answer.append_child(form.build());
         }
     }
-    Ok(Some(answer))
+    answer
 }
 
-fn asked(command: &Command, session: &str, form: DataForm) -> Element {
+fn asked(command: &Command, session: &str, form: Form) -> Element {
     let mut answer = reply(command, session, "executing");
     let mut actions = element("actions", ns::COMMANDS, &[("execute", "complete")]);
     actions.append_child(Element::bare("complete", ns::COMMANDS));
     answer.append_child(actions);
-    answer.append_child(form.into());
+    answer.append_child(form.build());
     answer
 }
 

@@ -137,7 +137,7 @@ impl Devices {
             let read = stored.iter().filter_map(|(_, json)| {
                 let read = serde_json::from_slice::<Registration>(json);
                 read.inspect_err(|err| {
-                    warn!(owner, "A registration for pushes cannot be read: {err}")
+                    warn!(owner, "A registration for pushes cannot be read: {err}");
                 })
                 .ok()
             });

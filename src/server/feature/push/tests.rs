@@ -363,6 +363,7 @@ async fn members_of_a_room_are_woken_while_they_are_not_in_it() {
     let mut phone = scene.phone("n").await;
     phone.send(&enter("Juliet")).await;
     let lasting = "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>\
+        <field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>\
         <field var='muc#roomconfig_persistentroom'><value>1</value></field></x></query>";
     assert_eq!(
         phone.ask("set", room, lasting).await.attr("type"),

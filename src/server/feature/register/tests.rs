@@ -58,9 +58,10 @@ fn settings(registration: Registration) -> Settings {
 
 /// The condition of the error, or `result`.
 async fn outcome(server: &Server, address: &str, kind: &str, query: &str) -> String {
-    let registrar = Registrar {
+    let mut registrar = Registrar {
         server,
         address: address.parse().unwrap(),
+        shown: &mut None,
     };
     let iq =
         format!("<iq type='{kind}' id='1'><query xmlns='jabber:iq:register'>{query}</query></iq>");
@@ -75,7 +76,7 @@ async fn outcome(server: &Server, address: &str, kind: &str, query: &str) -> Str
 #[tokio::test]
 async fn where_registration_is_closed_nobody_registers() {
     let server = with(settings(Registration::Closed), &[]).await;
-    assert!(Registrar::feature(&server.settings()).is_none());
+    assert!(Registrar::features(&server.settings()).is_empty());
     for kind in ["get", "set"] {
         let query = "<username>a</username><password>b</password>";
         let refused = outcome(&server, "192.0.2.1", kind, query).await;
@@ -84,10 +85,63 @@ async fn where_registration_is_closed_nobody_registers() {
     assert!(server.accounts().is_empty());
 }
 
+#[tokio::test]
+async fn by_invitation_a_token_comes_first_and_is_for_one_account() {
+    let server = with(settings(Registration::Invite), &[]).await;
+    let invitation = crate::server::invitations::Invitation {
+        name: Some("juliet".to_owned()),
+        ..crate::server::invitations::Invitation::new()
+    };
+    let made = server.invitations().make(invitation).await.unwrap();
+    let mut names = Vec::new();
+    let mut shown = None;
+    let mut registrar = Registrar {
+        server: &server,
+        address: "192.0.2.1".parse().unwrap(),
+        shown: &mut shown,
+    };
+    let query = |name: &str| {
+        let fields = format!("<username>{name}</username><password>b</password>");
+        format!("<query xmlns='jabber:iq:register'>{fields}</query>")
+    };
+    let token = |token: &str| format!("<preauth xmlns='urn:xmpp:pars:0' token='{token}'/>");
+    let get = "<query xmlns='jabber:iq:register'/>".to_owned();
+    for (kind, payload, expected) in [
+        ("get", get.clone(), "result"),
+        ("set", query("juliet"), "not-allowed"),
+        ("set", token("wrong"), "item-not-found"),
+        (
+            "set",
+            "<preauth xmlns='urn:xmpp:pars:0'/>".to_owned(),
+            "bad-request",
+        ),
+        ("set", token(&made.token), "result"),
+        ("get", get, "result"),
+        ("set", query("nurse"), "not-acceptable"),
+        ("set", query("juliet"), "result"),
+        ("set", query("paris"), "not-allowed"),
+        ("set", token(&made.token), "item-not-found"),
+    ] {
+        let iq = stanza(&format!("<iq type='{kind}' id='1'>{payload}</iq>"));
+        let answer = registrar.answer(&iq).await.unwrap();
+        let got = match answer.get_child("error", ns::JABBER_CLIENT) {
+            Some(error) => error.children().next().unwrap().name().to_owned(),
+            None => answer.attr("type").unwrap().to_owned(),
+        };
+        assert_eq!(got, expected, "{kind} {payload}");
+        if let Some(form) = answer.get_child("query", ns::REGISTER) {
+            let name = child_text(form, "username", ns::REGISTER);
+            names.push(name.unwrap_or_default());
+        }
+    }
+    assert_eq!(names, ["", "juliet"], "the name is filled in");
+    assert_eq!(server.accounts().len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_it_is_open_so_many_register_from_an_address() {
     let server = with(settings(Registration::Open), &["juliet"]).await;
-    assert!(Registrar::feature(&server.settings()).is_some());
+    assert_eq!(Registrar::features(&server.settings()).len(), 2);
     assert_eq!(outcome(&server, "192.0.2.1", "get", "").await, "result");
     let query = |name: &str| format!("<username>{name}</username><password>b</password>");
     for (name, expected) in [
@@ -113,9 +167,10 @@ async fn where_it_is_open_so_many_register_from_an_address() {
     let removal = outcome(&server, "192.0.2.3", "set", "<remove/>").await;
     assert_eq!(removal, "unexpected-request");
     assert_eq!(server.accounts().len(), 6);
-    let registrar = Registrar {
+    let mut registrar = Registrar {
         server: &server,
         address: "192.0.2.1".parse().unwrap(),
+        shown: &mut None,
     };
     for other in [
         "<iq type='get' id='1'><x xmlns='urn:x'/></iq>",
