@@ -286,7 +286,7 @@ impl Home {
             },
             websocket,
             tls: Arc::clone(&self.https),
-            streams: self.streams.clone(),
+            server: self.server.clone(),
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))

@@ -30,7 +30,7 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::runtime::Stop;
-use crate::server::stream::Streams;
+use crate::server::Server;
 pub use connection::PROTOCOLS;
 use connection::{Connections, Limit};
 use host_meta::Format;
@@ -62,8 +62,8 @@ pub struct EmbeddedServer {
     pub challenge: Challenge,
     /// With the certificate of the domain, for [`PROTOCOLS`].
     pub tls: Arc<ServerConfig>,
-    /// Invitations, and who has tried too many.
-    pub streams: Streams,
+    /// What the pages of invitations are of.
+    pub server: Server,
 }
 
 /// Answers a certificate authority's token (RFC 8555, 8.3).
@@ -119,7 +119,7 @@ fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
     };
     let challenge = Arc::clone(&server.challenge);
     web_chat::router(server.web_chat.clone())
-        .merge(invitation::router(server.streams.clone()))
+        .merge(invitation::router(server.server.clone()))
         .route(websocket::PATH, get(upgrade))
         .route(
             "/.well-known/acme-challenge/{token}",

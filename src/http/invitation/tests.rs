@@ -61,7 +61,7 @@ fn what_others_have_chosen_is_escaped() {
         "{html}"
     );
     assert!(
-        html.contains("<svg") && html.contains("action=\"/invite/x\""),
+        html.contains("<svg") && html.contains("action=\"&#x2f;invite&#x2f;x\""),
         "{html}"
     );
 }
