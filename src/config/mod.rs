@@ -22,7 +22,7 @@ mod tree;
 pub mod watch;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use errors::{Errors, Problem, nearest};
@@ -181,6 +181,21 @@ pub struct Channels {
     pub xmpp: BTreeMap<String, Account>,
 }
 
+/// One of `[[xmpp_server.shared_groups]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedGroup {
+    pub name: String,
+    /// `None`: every account.
+    pub members: Option<BTreeSet<jid::BareJid>>,
+}
+
+impl SharedGroup {
+    pub fn has(&self, jid: &jid::BareJid) -> bool {
+        let members = self.members.as_ref();
+        members.is_none_or(|members| members.contains(jid))
+    }
+}
+
 /// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
 #[derive(Clone, Debug)]
 pub struct XmppServer {
@@ -210,6 +225,9 @@ pub struct XmppServer {
     pub component_bind: Vec<std::net::IpAddr>,
     /// Secrets by domain.
     pub components: BTreeMap<String, SecretString>,
+    pub rooms: Rooms,
+    /// Who is in each other's rosters.
+    pub shared_groups: Vec<SharedGroup>,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub welcome: Welcome,
@@ -229,6 +247,24 @@ pub struct Welcome {
     pub room: Option<jid::BareJid>,
     /// The first message, from the bot or else from the domain; empty: none.
     pub message: String,
+}
+
+/// `[xmpp_server.rooms]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    pub creation: RoomCreation,
+    /// So many rooms may exist that one account has created.
+    pub per_account: usize,
+}
+
+/// Who may create rooms, beside the server's own bots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomCreation {
+    Anyone,
+    /// The accounts of this server.
+    #[default]
+    Local,
+    Admins,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
