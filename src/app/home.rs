@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::demo;
-use crate::config::{Config, XmppServer};
+use crate::config::{Config, RoomCreation, XmppServer};
 use crate::gateway::access::Access;
 use crate::gateway::accounts::{Accounts as Running, Home as Pipes};
 use crate::gateway::admission::Grant;
@@ -27,7 +27,7 @@ use crate::server::component;
 use crate::server::feature;
 use crate::server::invitations::{Invitation, Made};
 use crate::server::listener::{self, Listener};
-use crate::server::muc::service::{People, Policy, Service};
+use crate::server::muc::service::{Creation, Creators, People, Policy, Service};
 use crate::server::pubsub::service::Service as Nodes;
 use crate::server::stream::{Streams, Tls};
 use crate::server::{Host, Server};
@@ -43,6 +43,7 @@ pub(super) struct Home {
     pub server: Server,
     pub streams: Streams,
     pub certificates: Certificates,
+    rooms: Arc<Service>,
     https: Arc<ServerConfig>,
     demo: Option<Demo>,
     bot: Option<BareJid>,
@@ -52,7 +53,6 @@ pub(super) struct Home {
 pub(super) struct Prepared {
     pub home: Home,
     listeners: Vec<Listener>,
-    rooms: Arc<Service>,
 }
 
 /// Builds the server and binds its ports, so that what is in the way is an error before anything starts. `None`: the
@@ -103,14 +103,11 @@ pub(super) async fn prepare(
         streams,
         https: https.context("Failed to prepare HTTPS")?,
         certificates,
+        rooms,
         demo,
         bot,
     };
-    Ok(Some(Prepared {
-        home,
-        listeners,
-        rooms,
-    }))
+    Ok(Some(Prepared { home, listeners }))
 }
 
 fn generated() -> Result<SecretString> {
@@ -140,7 +137,10 @@ async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Cer
 
 async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>> {
     let host = settings.muc_host.parse().context("muc_host is no domain")?;
-    let policy = Policy::new(host, &settings.domain);
+    let policy = Policy {
+        creation: creation(settings),
+        ..Policy::new(host, &settings.domain)
+    };
     let rooms = Service::open(
         policy,
         storage.clone(),
@@ -164,6 +164,19 @@ fn hosts(
         (settings.muc_host.clone(), rooms),
         (settings.pubsub_host.clone(), nodes),
     ])
+}
+
+/// Who may create rooms.
+fn creation(settings: &XmppServer) -> Creation {
+    let creators = match settings.rooms.creation {
+        RoomCreation::Anyone => Creators::Anyone,
+        RoomCreation::Local => Creators::Domain(settings.domain.clone()),
+        RoomCreation::Admins => Creators::People(settings.admins.clone()),
+    };
+    Creation {
+        creators,
+        rooms_per_person: settings.rooms.per_account,
+    }
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.
@@ -210,11 +223,7 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
 impl Prepared {
     /// Lets people in.
     pub(super) fn serve(self, supervisor: &Supervisor) -> Home {
-        let Self {
-            home,
-            listeners,
-            rooms,
-        } = self;
+        let Self { home, listeners } = self;
         let streams = home.streams.clone();
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
             listener::serve(listeners, streams, stop)
@@ -228,7 +237,7 @@ impl Prepared {
             server.accounts().clone().keep(stop)
         });
         // Told while there are streams to tell it over (XEP-0045, 332).
-        let people = People(home.server.clone());
+        let (people, rooms) = (People(home.server.clone()), Arc::clone(&home.rooms));
         supervisor.spawn(Phase::Sessions, "server/rooms", |stop| async move {
             stop.cancelled().await;
             rooms.stop(&people).await;
@@ -349,6 +358,7 @@ impl Home {
     pub(super) async fn apply(&self, config: &Config) {
         self.server
             .set_settings(Arc::new(config.xmpp_server.clone()));
+        self.rooms.set_creation(creation(&config.xmpp_server));
         if let Err(err) = provide(self.server.accounts(), config).await {
             error!("A bot cannot live here: {err:#}");
         }

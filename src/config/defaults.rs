@@ -9,8 +9,8 @@ use jid::BareJid;
 use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
     Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
-    ProviderKind, QueueMode, Registration, Room, Server, Skills, StreamMode, UserOverride, Welcome,
-    XmppServer,
+    ProviderKind, QueueMode, Registration, Room, RoomCreation, Rooms, Server, Skills, StreamMode,
+    UserOverride, Welcome, XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -152,6 +152,7 @@ impl Default for XmppServer {
             component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             components: BTreeMap::new(),
             shared_groups: Vec::new(),
+            rooms: Rooms::default(),
             contact: BTreeMap::new(),
             welcome: Welcome::default(),
             limits: Limits::default(),
@@ -170,6 +171,15 @@ impl XmppServer {
             muc_host: format!("conference.{domain}"),
             pubsub_host: format!("pubsub.{domain}"),
             ..Self::default()
+        }
+    }
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            creation: RoomCreation::default(),
+            per_account: 100,
         }
     }
 }

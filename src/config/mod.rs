@@ -227,6 +227,7 @@ pub struct XmppServer {
     pub components: BTreeMap<String, SecretString>,
     /// Who is in each other's rosters.
     pub shared_groups: Vec<SharedGroup>,
+    pub rooms: Rooms,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub welcome: Welcome,
@@ -246,6 +247,24 @@ pub struct Welcome {
     pub room: Option<jid::BareJid>,
     /// The first message, from the bot or else from the domain; empty: none.
     pub message: String,
+}
+
+/// `[xmpp_server.rooms]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    pub creation: RoomCreation,
+    /// So many rooms may exist that one account has created.
+    pub per_account: usize,
+}
+
+/// Who may create rooms, beside the server's own bots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomCreation {
+    Anyone,
+    /// The accounts of this server.
+    #[default]
+    Local,
+    Admins,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

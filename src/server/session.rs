@@ -33,6 +33,16 @@ pub struct Origin {
     pub via: String,
 }
 
+impl Origin {
+    /// How a bot that this server itself serves comes in.
+    pub const OWN_BOT: &str = "local";
+
+    /// Nobody else has no address and came that way.
+    pub fn is_own_bot(&self) -> bool {
+        self.address.is_none() && self.via == Self::OWN_BOT
+    }
+}
+
 /// What the session told with its last presence (RFC 6121, 4).
 #[derive(Clone, Debug)]
 pub struct Available {

@@ -158,7 +158,7 @@ class Browser:
         return await self.evaluate("document.body?.innerText ?? ''")
 
     async def sees(self, text: str, seconds: float = PATIENCE) -> None:
-        await self.until(f"document.body.innerText.includes({text!r})", repr(text), seconds)
+        await self.until(f"(document.body?.innerText ?? '').includes({text!r})", repr(text), seconds)
 
     async def type(self, selector: str, text: str) -> None:
         await self.until(f"!!document.querySelector({selector!r})", selector)

@@ -12,7 +12,10 @@ use crate::config::reading::{Reading, readable};
 use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
-use crate::config::{Account, Certificate, Limits, Registration, SharedGroup, Welcome, XmppServer};
+use crate::config::{
+    Account, Certificate, Limits, Registration, RoomCreation, Rooms, SharedGroup, Welcome,
+    XmppServer,
+};
 
 /// Built by later issues.
 const LATER: &[&str] = &[
@@ -161,6 +164,7 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
     hosts(section, server);
     components(section, server);
     shared_groups(section, server);
+    rooms(section, &mut server.rooms);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -250,6 +254,21 @@ fn components(section: &mut Section<'_>, server: &mut XmppServer) {
             section.fault(key, &origin, "acts only with [[xmpp_server.components]]");
         }
     }
+}
+
+fn rooms(section: &mut Section<'_>, rooms: &mut Rooms) {
+    let mut table = section.section("rooms");
+    rooms.creation = table.word(
+        "creation",
+        rooms.creation,
+        &[
+            ("local", RoomCreation::Local),
+            ("anyone", RoomCreation::Anyone),
+            ("admins", RoomCreation::Admins),
+        ],
+    );
+    rooms.per_account = table.integer("per_account", rooms.per_account, 0..=1_000_000);
+    table.finish();
 }
 
 fn welcome(section: &mut Section<'_>, server: &mut XmppServer, bots: &Bots) {

@@ -184,7 +184,7 @@ impl Streams {
         let (input, output) = wire::bytes(Box::new(io), self.limits());
         let origin = Origin {
             address: None,
-            via: "local".to_owned(),
+            via: Origin::OWN_BOT.to_owned(),
         };
         let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
             .with(state::ENCRYPTED | state::TRUSTED | state::LOCAL);

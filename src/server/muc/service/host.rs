@@ -62,8 +62,12 @@ impl Host for Service {
                 return;
             };
             let refusable = refusable(&stanza);
+            let from = stanza.from().clone();
+            let session = from.try_as_full().ok();
+            let session = session.and_then(|session| server.session(session));
             let incoming = Incoming {
-                from: stanza.from().clone(),
+                is_own_bot: session.is_some_and(|session| session.origin.is_own_bot()),
+                from,
                 to,
                 stanza: stanza.into_element(),
             };
