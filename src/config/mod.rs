@@ -236,9 +236,9 @@ pub struct XmppServer {
     pub component_bind: Vec<std::net::IpAddr>,
     /// Secrets by domain.
     pub components: BTreeMap<String, SecretString>,
-    pub rooms: Rooms,
     /// Who is in each other's rosters.
     pub shared_groups: Vec<SharedGroup>,
+    pub rooms: Rooms,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub welcome: Welcome,

@@ -167,7 +167,12 @@ impl Roster {
 
     /// The state of somebody, known or not.
     pub fn state(&self, jid: &BareJid) -> State {
-        let contact = self.contact(jid);
+        if self.is_shared(jid) {
+            let contact = self.contact(jid);
+            return contact.map(|contact| contact.state).unwrap_or_default();
+        }
+        let inner = self.inner();
+        let contact = inner.contacts.get(jid);
         contact.map(|contact| contact.state).unwrap_or_default()
     }
 

@@ -170,8 +170,8 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         ],
     );
     components(section, server);
-    rooms(section, &mut server.rooms);
     shared_groups(section, server);
+    rooms(section, &mut server.rooms);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
