@@ -46,7 +46,10 @@ impl Outbound for People {
         let Some(session) = self.0.session(to) else {
             return Posted::Gone;
         };
-        if !mails.iter().all(|mail| session.try_send(mail.addressed(to))) {
+        if !mails
+            .iter()
+            .all(|mail| session.try_send(mail.addressed(to)))
+        {
             return Posted::Gone;
         }
         if session.room() < TIGHT {

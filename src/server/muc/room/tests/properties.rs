@@ -89,8 +89,14 @@ fn check(stage: &Stage) {
     assert!(room.affiliations.with(Affiliation::Owner).next().is_some());
     let mut kept = BTreeSet::new();
     for (who, affiliate) in room.affiliations.iter() {
-        assert!(affiliate.nick.iter().all(|nick| kept.insert(nick.clone())), "a nick is kept once");
-        assert!(room.applicants.get(who).is_none(), "who is known does not wait");
+        assert!(
+            affiliate.nick.iter().all(|nick| kept.insert(nick.clone())),
+            "a nick is kept once"
+        );
+        assert!(
+            room.applicants.get(who).is_none(),
+            "who is known does not wait"
+        );
     }
 }
 
