@@ -152,6 +152,7 @@ impl Default for XmppServer {
             component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             components: BTreeMap::new(),
             rooms: Rooms::default(),
+            shared_groups: Vec::new(),
             contact: BTreeMap::new(),
             welcome: Welcome::default(),
             limits: Limits::default(),

@@ -5,7 +5,10 @@ use secrecy::{ExposeSecret, SecretString};
 use super::tree::Origin;
 
 /// Lists of tables.
-const LISTS: &[&[&str]] = &[&["xmpp_server", "components"]];
+const LISTS: &[&[&str]] = &[
+    &["xmpp_server", "components"],
+    &["xmpp_server", "shared_groups"],
+];
 
 /// One key with its effective value.
 #[derive(Clone, Debug)]
