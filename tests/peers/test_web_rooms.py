@@ -146,3 +146,14 @@ async def test_a_picture_is_sent_shown_and_seen_by_the_bot(tmp_path, browsers):
         assert [address for address in browser.requests if demo.url.removeprefix("http") not in address] == []
     finally:
         await demo.stop()
+
+
+async def test_who_makes_a_room_is_its_moderator(demo, browsers):
+    browser = await browsers()
+    await browser.open(demo.url)
+    await enter(browser, "Tea Party")
+    # Converse.js reads who owns the room, and what it finds there goes over what it knows.
+    await browser.has_answer('<item affiliation="owner"/>')
+    await say(browser, "Tea is ready.")
+    badges = f"[...document.querySelectorAll('{ROOM} .occupant-badges .badge')].map(badge => badge.title)"
+    assert await browser.evaluate(badges) == ["Owner", "Moderator"]
