@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::demo;
-use crate::config::{Config, XmppServer};
+use crate::config::{Config, RoomCreation, XmppServer};
 use crate::gateway::access::Access;
 use crate::gateway::accounts::{Accounts as Running, Home as Pipes};
 use crate::gateway::admission::Grant;
@@ -23,11 +23,14 @@ use crate::runtime::{Phase, Supervisor};
 use crate::server::accounts::{Accounts, Change};
 use crate::server::archive::rooms::RoomArchives;
 use crate::server::certificate::{self, Certificates};
+use crate::server::component;
 use crate::server::feature;
 use crate::server::invitations::{Invitation, Made};
 use crate::server::listener::{self, Listener};
-use crate::server::muc::service::{People, Policy, Service};
+use crate::server::muc::service::{Creation, Creators, People, Policy, Service};
+use crate::server::pubsub::service::Service as Nodes;
 use crate::server::stream::{Streams, Tls};
+use crate::server::upload::{self, Rules, Uploads};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
 use crate::xmpp::secrets::{Secrets, generate_password};
@@ -41,6 +44,8 @@ pub(super) struct Home {
     pub server: Server,
     pub streams: Streams,
     pub certificates: Certificates,
+    uploads: Uploads,
+    rooms: Arc<Service>,
     https: Arc<ServerConfig>,
     demo: Option<Demo>,
     bot: Option<BareJid>,
@@ -50,7 +55,6 @@ pub(super) struct Home {
 pub(super) struct Prepared {
     pub home: Home,
     listeners: Vec<Listener>,
-    rooms: Arc<Service>,
 }
 
 /// Builds the server and binds its ports, so that what is in the way is an error before anything starts. `None`: the
@@ -82,8 +86,11 @@ pub(super) async fn prepare(
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
-    let host: Arc<dyn Host> = rooms.clone();
-    server.set_hosts(vec![(settings.muc_host.clone(), host)]);
+    let uploads = Uploads::open(storage.clone(), &config.data_dir, Rules::of(config))?;
+    server.extensions().insert(uploads.clone());
+    let mut hosts = hosts(&settings, storage, rooms.clone(), &uploads)?;
+    hosts.extend(component::hosts(&server));
+    server.set_hosts(hosts);
     let tls = Tls {
         starttls: certificates.starttls(),
         direct_tls: certificates.direct_tls(),
@@ -100,14 +107,12 @@ pub(super) async fn prepare(
         streams,
         https: https.context("Failed to prepare HTTPS")?,
         certificates,
+        uploads,
+        rooms,
         demo,
         bot,
     };
-    Ok(Some(Prepared {
-        home,
-        listeners,
-        rooms,
-    }))
+    Ok(Some(Prepared { home, listeners }))
 }
 
 fn generated() -> Result<SecretString> {
@@ -137,7 +142,10 @@ async fn open_certificates(settings: &XmppServer, config: &Config) -> Result<Cer
 
 async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>> {
     let host = settings.muc_host.parse().context("muc_host is no domain")?;
-    let policy = Policy::new(host, &settings.domain);
+    let policy = Policy {
+        creation: creation(settings),
+        ..Policy::new(host, &settings.domain)
+    };
     let rooms = Service::open(
         policy,
         storage.clone(),
@@ -146,6 +154,37 @@ async fn rooms(settings: &XmppServer, storage: &Storage) -> Result<Arc<Service>>
     .await
     .context("Failed to read the rooms")?;
     Ok(Arc::new(rooms))
+}
+
+/// The services on domains of their own.
+fn hosts(
+    settings: &XmppServer,
+    storage: &Storage,
+    rooms: Arc<dyn Host>,
+    uploads: &Uploads,
+) -> Result<Vec<(String, Arc<dyn Host>)>> {
+    let address = settings.pubsub_host.parse();
+    let address = address.context("pubsub_host is no domain")?;
+    let nodes: Arc<dyn Host> = Arc::new(Nodes::new(address, storage.clone()));
+    let files: Arc<dyn Host> = Arc::new(upload::Service(uploads.clone()));
+    Ok(vec![
+        (settings.muc_host.clone(), rooms),
+        (settings.pubsub_host.clone(), nodes),
+        (settings.upload_host.clone(), files),
+    ])
+}
+
+/// Who may create rooms.
+fn creation(settings: &XmppServer) -> Creation {
+    let creators = match settings.rooms.creation {
+        RoomCreation::Anyone => Creators::Anyone,
+        RoomCreation::Local => Creators::Domain(settings.domain.clone()),
+        RoomCreation::Admins => Creators::People(settings.admins.clone()),
+    };
+    Creation {
+        creators,
+        rooms_per_person: settings.rooms.per_account,
+    }
 }
 
 /// The demo's person, with a password that is kept and the bot in the roster.
@@ -192,11 +231,7 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
 impl Prepared {
     /// Lets people in.
     pub(super) fn serve(self, supervisor: &Supervisor) -> Home {
-        let Self {
-            home,
-            listeners,
-            rooms,
-        } = self;
+        let Self { home, listeners } = self;
         let streams = home.streams.clone();
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
             listener::serve(listeners, streams, stop)
@@ -210,7 +245,7 @@ impl Prepared {
             server.accounts().clone().keep(stop)
         });
         // Told while there are streams to tell it over (XEP-0045, 332).
-        let people = People(home.server.clone());
+        let (people, rooms) = (People(home.server.clone()), Arc::clone(&home.rooms));
         supervisor.spawn(Phase::Sessions, "server/rooms", |stop| async move {
             stop.cancelled().await;
             rooms.stop(&people).await;
@@ -219,6 +254,14 @@ impl Prepared {
         let server = home.server.clone();
         supervisor.spawn(Phase::Listeners, "server/archive", |stop| {
             feature::archive::maintain(server, stop)
+        });
+        let server = home.server.clone();
+        supervisor.spawn(Phase::Listeners, "server/push", |stop| {
+            feature::push::maintain(server, stop)
+        });
+        let (server, uploads) = (home.server.clone(), home.uploads.clone());
+        supervisor.spawn(Phase::Listeners, "server/uploads", |stop| {
+            upload::maintain(server, uploads, stop)
         });
         home
     }
@@ -267,6 +310,7 @@ impl Home {
                 demo: self.demo.clone(),
             },
             websocket,
+            uploads: self.uploads.clone(),
             tls: Arc::clone(&self.https),
             streams: self.streams.clone(),
             challenge: {
@@ -331,6 +375,8 @@ impl Home {
     pub(super) async fn apply(&self, config: &Config) {
         self.server
             .set_settings(Arc::new(config.xmpp_server.clone()));
+        self.uploads.set_rules(Rules::of(config));
+        self.rooms.set_creation(creation(&config.xmpp_server));
         if let Err(err) = provide(self.server.accounts(), config).await {
             error!("A bot cannot live here: {err:#}");
         }

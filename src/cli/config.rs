@@ -73,13 +73,9 @@ fn as_toml(loaded: &Loaded) -> String {
         None => "# There is no moltis.toml.\n".to_owned(),
     };
     for table in order {
-        if let Some(header) = tables
-            .get(table)
-            .and_then(|rows| rows.first())
-            .map(|row| row.header())
-            .filter(|header| !header.is_empty())
-        {
-            writeln!(out, "\n[{header}]").ok(); // a String takes everything
+        let first = tables.get(table).and_then(|rows| rows.first());
+        if let Some(first) = first.filter(|row| !row.table.is_empty()) {
+            writeln!(out, "\n{}", first.heading()).ok(); // a String takes everything
         }
         for setting in tables.get(table).into_iter().flatten() {
             row(&mut out, setting);

@@ -7,6 +7,7 @@
 mod defaults;
 mod environment;
 mod errors;
+mod files_url;
 mod given;
 mod interpolate;
 mod network;
@@ -16,16 +17,18 @@ mod read;
 mod reading;
 pub mod reload;
 mod section;
+
 mod setting;
 mod sources;
 mod tree;
 pub mod watch;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use errors::{Errors, Problem, nearest};
+pub use files_url::{OwnFiles, UPLOADS};
 pub use network::Network;
 pub use pattern::host_and_port;
 pub use setting::{Setting, Shown};
@@ -181,8 +184,23 @@ pub struct Channels {
     pub xmpp: BTreeMap<String, Account>,
 }
 
-/// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
+/// One of `[[xmpp_server.shared_groups]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedGroup {
+    pub name: String,
+    /// `None`: every account.
+    pub members: Option<BTreeSet<jid::BareJid>>,
+}
+
+impl SharedGroup {
+    pub fn has(&self, jid: &jid::BareJid) -> bool {
+        let members = self.members.as_ref();
+        members.is_none_or(|members| members.contains(jid))
+    }
+}
+
+/// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
+#[derive(Clone, Debug)]
 pub struct XmppServer {
     pub enabled: bool,
     /// Prepared; empty only where the server is off.
@@ -204,6 +222,23 @@ pub struct XmppServer {
     /// Days; 0: for ever.
     pub archive_days: u32,
     pub muc_host: String,
+    /// Where slots for files are asked for (XEP-0363).
+    pub upload_host: String,
+    /// Empty: there is no proxy of bytestreams (XEP-0065).
+    pub proxy_host: String,
+    pub proxy_port: u16,
+    pub push_summary: PushSummary,
+    pub upload: Upload,
+    pub external_services: Vec<ExternalService>,
+    pub pubsub_host: String,
+    /// XEP-0114; 0: off.
+    pub component_port: u16,
+    pub component_bind: Vec<std::net::IpAddr>,
+    /// Secrets by domain.
+    pub components: BTreeMap<String, SecretString>,
+    pub rooms: Rooms,
+    /// Who is in each other's rosters.
+    pub shared_groups: Vec<SharedGroup>,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub welcome: Welcome,
@@ -224,6 +259,81 @@ pub struct Welcome {
     /// The first message, from the bot or else from the domain; empty: none.
     pub message: String,
 }
+
+/// `[xmpp_server.rooms]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    pub creation: RoomCreation,
+    /// So many rooms may exist that one account has created.
+    pub per_account: usize,
+}
+
+/// Who may create rooms, beside the server's own bots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomCreation {
+    Anyone,
+    /// The accounts of this server.
+    #[default]
+    Local,
+    Admins,
+}
+
+/// What a push notification tells the app server of a message (XEP-0357).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PushSummary {
+    #[default]
+    None,
+    Sender,
+    /// And the sender.
+    Body,
+}
+
+/// `[xmpp_server.upload]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Of a file.
+    pub max_mb: u64,
+    /// Of an account in 24 hours; 0: no limit.
+    pub daily_quota_mb: u64,
+    /// Days; 0: for ever.
+    pub expire_days: u32,
+    /// As in `image/png` or `image/*`; empty: all.
+    pub allowed_types: Vec<String>,
+}
+
+/// One table of `[[xmpp_server.external_services]]` (XEP-0215).
+#[derive(Clone, Debug)]
+pub struct ExternalService {
+    /// `stun`, `turn` and the like.
+    pub kind: String,
+    pub host: String,
+    pub port: u16,
+    /// `udp`, `tcp`.
+    pub transport: String,
+    /// Shared with the service, which makes credentials that are valid for a time.
+    pub secret: Option<SecretString>,
+}
+
+impl PartialEq for ExternalService {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            kind,
+            host,
+            port,
+            transport,
+            secret,
+        } = self;
+        let secret = secret.as_ref().map(ExposeSecret::expose_secret);
+        let others = other.secret.as_ref().map(ExposeSecret::expose_secret);
+        *kind == other.kind
+            && *host == other.host
+            && *port == other.port
+            && *transport == other.transport
+            && secret == others
+    }
+}
+
+impl Eq for ExternalService {}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Registration {

@@ -28,7 +28,7 @@ const RESTART: &[(&str, &str)] = &[
 ];
 
 /// Keys of the embedded server that apply at once, as its limits do; the others are set up once.
-pub const SERVER_AT_ONCE: &[&str] = &["admins", "archive_days", "registration"];
+pub const SERVER_AT_ONCE: &[&str] = &["admins", "archive_days", "push_summary", "registration"];
 
 /// How a change takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,7 +121,9 @@ pub fn compare(old: &Loaded, new: &Loaded) -> Changes {
         }
         // A table that came or went is one line, not one for each of its defaults.
         let table = setting.header();
-        let effect = if !old_tables.contains(&table) {
+        let effect = if setting.list().is_some() {
+            Effect::Restart
+        } else if !old_tables.contains(&table) {
             Effect::Added
         } else if !new_tables.contains(&table) {
             Effect::Removed

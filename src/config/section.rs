@@ -396,6 +396,38 @@ impl<'a> Section<'a> {
         sections
     }
 
+    /// The tables of a list (`[[key]]`), with their numbers as names.
+    pub(super) fn tables(&mut self, key: &str) -> Vec<Self> {
+        let Some(node) = self.take(key) else {
+            return Vec::new();
+        };
+        let Value::Array(nodes) = node.value else {
+            let message = format!("must be a list of tables: [[{}]]", self.path_to(key));
+            self.fault(key, &node.origin, message);
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(nodes.len());
+        for (index, node) in nodes.into_iter().enumerate() {
+            let mut path = self.path.clone();
+            path.extend([key.to_owned(), (index + 1).to_string()]);
+            match node.value {
+                Value::Table(table) => {
+                    tables.push(Section::new(self.reading, path, node.origin, table));
+                }
+                other => {
+                    let message = format!("has {}, which must be a table", other.kind());
+                    self.fault(key, &node.origin, message);
+                }
+            }
+        }
+        tables
+    }
+
+    fn path_to(&self, key: &str) -> String {
+        let keys = self.path.iter().map(String::as_str).chain([key]);
+        keys.map(quoted).collect::<Vec<_>>().join(".")
+    }
+
     /// Reports keys that belong to the contract but are not built yet.
     pub(super) fn later(&mut self, keys: &[&str]) {
         for key in keys {

@@ -4,6 +4,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::tree::Origin;
 
+/// Lists of tables.
+const LISTS: &[&[&str]] = &[
+    &["xmpp_server", "components"],
+    &["xmpp_server", "shared_groups"],
+    &["xmpp_server", "external_services"],
+];
+
 /// One key with its effective value.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -19,6 +26,21 @@ impl Setting {
     pub fn header(&self) -> String {
         let keys: Vec<String> = self.table.iter().map(|key| quoted(key)).collect();
         keys.join(".")
+    }
+
+    /// The line above the table: `[a.b]`, or `[[a.b]]` where it is one of a list.
+    pub fn heading(&self) -> String {
+        match self.list() {
+            Some(list) => format!("[[{}]]", list.join(".")),
+            None => format!("[{}]", self.header()),
+        }
+    }
+
+    /// The list that its table is in, with a number for a name.
+    pub(super) fn list(&self) -> Option<&[String]> {
+        let (_, list) = self.table.split_last()?;
+        let is_list = LISTS.iter().any(|known| list.iter().eq(known.iter()));
+        is_list.then_some(list)
     }
 
     /// The key as TOML has it.

@@ -8,7 +8,7 @@ use minidom::Element;
 use tracing::error;
 
 use super::account::Account;
-use super::router::{IqType, Request, Target};
+use super::router::{IqType, Reply, Request, Target};
 use super::session::Session;
 use super::stanza::Stanza;
 use super::{Server, StanzaError};
@@ -35,6 +35,15 @@ fn shape(stanza: &Stanza) -> Result<Shape, StanzaError> {
         (Some(payload), None) => Ok(Shape::Request(kind, payload.clone())),
         _ => Err(bad("A request has exactly one payload")),
     }
+}
+
+/// A fault of ours in one request must end neither the stream nor the answer.
+async fn caught(answering: impl Future<Output = Reply> + Send) -> Reply {
+    let caught = std::panic::AssertUnwindSafe(answering).catch_unwind().await;
+    caught.unwrap_or_else(|_panic| {
+        error!("A handler panicked; this is a fault in moltis");
+        Err(StanzaError::internal_server_error())
+    })
 }
 
 impl Server {
@@ -145,6 +154,26 @@ impl Server {
         self.answer(&stanza, request, session).await;
     }
 
+    /// Answers an IQ for a host with what `handle` says to its payload; an answer to nobody's question is dropped.
+    pub(super) async fn answer_iq<F, T>(&self, stanza: &Stanza, handle: F)
+    where
+        F: FnOnce(IqType, Element) -> T,
+        T: Future<Output = Reply> + Send,
+    {
+        let reply = match shape(stanza) {
+            Ok(Shape::Request(kind, payload)) => caught(handle(kind, payload)).await,
+            Ok(Shape::Answer) => return,
+            Err(error) => Err(error),
+        };
+        let answer = match &reply {
+            Ok(payload) => stanza.result(payload.clone()),
+            Err(error) => stanza.error(error),
+        };
+        if let Some(answer) = answer {
+            self.route(answer, None).await;
+        }
+    }
+
     /// The answer to a push, or to a feature's question.
     async fn answered(&self, stanza: &Stanza) {
         for feature in &self.router().answers {
@@ -158,14 +187,7 @@ impl Server {
             .handler(request.target, request.kind, &request.payload);
         let reply = match handler {
             None => Err(StanzaError::service_unavailable()),
-            // A fault of ours in one request must end neither the stream nor the answer.
-            Some(handler) => std::panic::AssertUnwindSafe(handler(request))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_panic| {
-                    error!("A handler panicked; this is a fault in moltis");
-                    Err(StanzaError::internal_server_error())
-                }),
+            Some(handler) => caught(handler(request)).await,
         };
         let answer = match &reply {
             Ok(payload) => stanza.result(payload.clone()),

@@ -31,17 +31,20 @@ const BACKLOG: u32 = 1_024;
 /// Binds every address and port of the settings. An address that this machine has not is passed over, as IPv6 where it
 /// is off; a port that is taken is an error that says what to do.
 pub fn bind(settings: &XmppServer) -> Result<Vec<Listener>> {
+    let (clients, components) = (&settings.bind, &settings.component_bind);
+    #[rustfmt::skip]
     let ports = [
-        (settings.c2s_port, Security::StartTls, "c2s_port"),
-        (settings.c2s_tls_port, Security::DirectTls, "c2s_tls_port"),
+        (settings.c2s_port, clients, Security::StartTls, "c2s_port", "bind"),
+        (settings.c2s_tls_port, clients, Security::DirectTls, "c2s_tls_port", "bind"),
+        (settings.component_port, components, Security::Component, "component_port", "component_bind"),
     ];
     let mut listeners = Vec::new();
-    for (port, security, key) in ports {
+    for (port, addresses, security, key, bind) in ports {
         if port == 0 {
             continue;
         }
         let before = listeners.len();
-        for address in &settings.bind {
+        for address in addresses {
             match open(SocketAddr::new(*address, port)) {
                 Ok(tcp) => listeners.push(Listener { tcp, security }),
                 Err(err) if is_missing(&err) => {
@@ -58,7 +61,7 @@ pub fn bind(settings: &XmppServer) -> Result<Vec<Listener>> {
         }
         anyhow::ensure!(
             listeners.len() > before,
-            "This machine has none of the addresses in xmpp_server.bind; set bind = [\"127.0.0.1\"] or another of its own"
+            "This machine has none of the addresses in xmpp_server.{bind}; set {bind} = [\"127.0.0.1\"] or another of its own"
         );
     }
     Ok(listeners)
@@ -229,7 +232,7 @@ async fn listen(
         let (streams, stop) = (streams.clone(), stop.clone());
         connections.spawn(async move {
             let served = streams.serve(Box::new(tcp), address, security, stop);
-            contain("A client's stream", served).await;
+            contain("A stream", served).await;
             drop(counted);
         });
     }

@@ -101,14 +101,23 @@ impl Mail {
             .or_else(|| self.shared.element.attr("to"))
     }
 
-    /// Appends the stanza to what is to be sent. `extra` goes into the start tag: a declaration of the default namespace
-    /// where the stream has none (RFC 7395, 3.3.3).
-    pub fn write(&self, extra: &str, out: &mut Vec<u8>) {
-        let text = self.shared.text.get_or_init(|| {
+    /// How many bytes it has, but for whom it is addressed to.
+    pub fn size(&self) -> usize {
+        self.text().len()
+    }
+
+    fn text(&self) -> &[u8] {
+        self.shared.text.get_or_init(|| {
             let mut text = Vec::with_capacity(512);
             write(&self.shared.element, Framing::Stream, &mut text);
             text.into_boxed_slice()
-        });
+        })
+    }
+
+    /// Appends the stanza to what is to be sent. `extra` goes into the start tag: a declaration of the default namespace
+    /// where the stream has none (RFC 7395, 3.3.3).
+    pub fn write(&self, extra: &str, out: &mut Vec<u8>) {
+        let text = self.text();
         // `<name`, which is where attributes may be added.
         let head = self.shared.element.name().len().saturating_add(1);
         let (head, tail) = text.split_at(head.min(text.len()));

@@ -10,9 +10,11 @@ pub mod account;
 pub mod accounts;
 pub mod archive;
 pub mod certificate;
+pub mod component;
 mod error;
 pub mod extensions;
 pub mod feature;
+pub mod groups;
 pub mod invitations;
 mod iq;
 pub mod listener;
@@ -36,6 +38,7 @@ pub mod subscription;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +77,11 @@ pub trait Host: Send + Sync {
 
     /// Listed by disco#items of the domain: the name shown.
     fn name(&self) -> &str;
+
+    /// An account was deleted; its name is not given again.
+    fn account_gone<'a>(&'a self, _server: &'a Server, _account: &'a BareJid) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A handle: clones share the server.
@@ -247,6 +255,18 @@ impl Server {
         memory.get(jid.node()?.as_str())?.session(jid)
     }
 
+    /// Whether a session has sent presence: the one with this full JID, or any of this bare one.
+    pub fn is_available(&self, jid: &Jid) -> bool {
+        match jid.try_as_full() {
+            Ok(full) => self
+                .session(full)
+                .is_some_and(|session| session.is_available()),
+            Err(bare) => self
+                .account_in_memory(bare)
+                .is_some_and(|account| !account.available().is_empty()),
+        }
+    }
+
     /// The account, if there is one of this name here.
     pub async fn account(&self, jid: &BareJid) -> Result<Option<Arc<Account>>, StanzaError> {
         if let Some(account) = self.account_in_memory(jid) {
@@ -320,10 +340,17 @@ impl Server {
         let refused = |text| StreamError::new("not-authorized").text(text);
         match change {
             Change::Enabled | Change::Promoted => {}
-            Change::Created => feature::welcome::welcome(self, jid).await,
+            Change::Created => {
+                groups::changed(self, jid).await;
+                feature::welcome::welcome(self, jid).await;
+            }
             Change::Deleted => {
                 self.evict(jid, &refused("The account was deleted")).await;
+                groups::changed(self, jid).await;
                 feature::gone(self, jid).await;
+                for (_, host) in self.hosts() {
+                    host.account_gone(self, jid).await;
+                }
             }
             Change::Disabled => self.evict(jid, &refused("The account was disabled")).await,
             Change::Password { by } => {

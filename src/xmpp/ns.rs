@@ -65,6 +65,15 @@ pub const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 pub const MUC_REQUEST: &str = "http://jabber.org/protocol/muc#request";
 /// XEP-0045, 10.1.3: the form of an owner.
 pub const MUC_ROOMCONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+/// XEP-0045, 7.10: somebody registers with a room.
+pub const MUC_REGISTER: &str = "http://jabber.org/protocol/muc#register";
+/// XEP-0045, 15.2: which namespaces a room lets through.
+pub const MUC_TRAFFIC: &str = "http://jabber.org/protocol/muc#traffic";
+/// XEP-0317, and what Prosody calls it.
+pub const HATS: &str = "urn:xmpp:hats:0";
+pub const HATS_PROSODY: &str = "xmpp:prosody.im/protocol/hats:1";
+/// XEP-0424, 5: what is taken back is taken out of the archive.
+pub const RETRACT_TOMBSTONE: &str = "urn:xmpp:message-retract:1#tombstone";
 /// XEP-0045, 6.4: what a room tells of itself.
 pub const MUC_ROOMINFO: &str = "http://jabber.org/protocol/muc#roominfo";
 /// XEP-0045, 7.4: a reflected message keeps its id.
@@ -82,3 +91,7 @@ pub const IBR_TOKEN: &str = "urn:xmpp:ibr-token:0";
 pub const ALT_WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
 /// XEP-0156's document: Extensible Resource Descriptor.
 pub const XRD: &str = "http://docs.oasis-open.org/ns/xri/xrd-1.0";
+/// XEP-0357: the summary of what waits.
+pub const PUSH_SUMMARY: &str = "urn:xmpp:push:summary";
+/// XEP-0060, 7.1.5: what is required of a node to publish to.
+pub const PUBSUB_PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";

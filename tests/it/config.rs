@@ -434,6 +434,24 @@ fn wrong_values_are_told_with_their_line() {
             error: "moltis.toml:2: acme_directory in [xmpp_server] must be a URL that begins with https://",
         },
         Case {
+            text: "[xmpp_server]\nupload_host = 'rooms.example.org'\nmuc_host = 'rooms.example.org'\n",
+            error: "moltis.toml:2: upload_host in [xmpp_server] must be another name than muc_host",
+        },
+        Case {
+            text: "[xmpp_server.upload]\nallowed_types = ['image/*', 'png']\n",
+            error: "moltis.toml:2: allowed_types in [xmpp_server.upload] has \"png\", which must be like image/png or image/*",
+        },
+        Case {
+            text: "[[xmpp_server.external_services]]\ntype = 'turn'\n\
+                [[xmpp_server.external_services]]\ntype = 'stun'\nhost = 'a'\nhots = 'b'\n",
+            error: "moltis.toml:1: host in [xmpp_server.external_services.1] is required, as host = \"turn.example.org\"\n\
+                moltis.toml:6: unknown key \"hots\" in [xmpp_server.external_services.2]; did you mean \"host\"?",
+        },
+        Case {
+            text: "[xmpp_server]\nexternal_services = 'turn.example.org'\n",
+            error: "moltis.toml:2: external_services in [xmpp_server] must be a list of tables: [[xmpp_server.external_services]]",
+        },
+        Case {
             text: "[identity]\navatar = 'none.png'\n",
             error: "moltis.toml:2: avatar in [identity] names none.png: No such file or directory (os error 2)",
         },
@@ -506,6 +524,26 @@ fn what_is_wrong_with_a_server_is_told() {
         (
             "muc_host = 'example.org'\n".to_owned(),
             "moltis.toml:4: muc_host in [xmpp_server] must be another name than domain",
+        ),
+        (
+            "pubsub_host = 'conference.example.org'\n".to_owned(),
+            "moltis.toml:4: pubsub_host in [xmpp_server] must be another name than muc_host",
+        ),
+        (
+            "component_port = 5347\n".to_owned(),
+            "moltis.toml:4: component_port in [xmpp_server] acts only with [[xmpp_server.components]]",
+        ),
+        (
+            "[[xmpp_server.components]]\ndomain = 'irc.example.org'\nsecret = 'x'\n".to_owned(),
+            "moltis.toml:5: domain in [xmpp_server.components.1] acts only with component_port",
+        ),
+        (
+            "component_port = 5347\n[[xmpp_server.components]]\ndomain = 'pubsub.example.org'\nsecret = 'x'\n".to_owned(),
+            "moltis.toml:6: domain in [xmpp_server.components.1] is that of another service",
+        ),
+        (
+            "component_port = 5347\n[[xmpp_server.components]]\ndomain = 'irc.example.org'\n".to_owned(),
+            "moltis.toml:6: secret in [xmpp_server.components.1] is required",
         ),
         (
             "admins = ['admin']\n".to_owned(),

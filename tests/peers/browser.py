@@ -162,7 +162,7 @@ class Browser:
         return await self.evaluate("document.body?.innerText ?? ''")
 
     async def sees(self, text: str, seconds: float = PATIENCE) -> None:
-        await self.until(f"document.body.innerText.includes({text!r})", repr(text), seconds)
+        await self.until(f"(document.body?.innerText ?? '').includes({text!r})", repr(text), seconds)
 
     async def has_answer(self, to: str) -> None:
         """Waits until a request of the page that holds `to` is answered by the server."""

@@ -13,7 +13,7 @@ pidfile = "{directory}/prosody.pid"
 data_path = "{directory}/data"
 certificates = "{certificate_directory}"
 log = {{ info = "{directory}/prosody.log" }}
-plugin_paths = {{}}
+plugin_paths = {{ "{directory}/plugins" }}
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {c2s_port} }}
 c2s_direct_tls_ports = {{ {tls_port} }}
@@ -35,7 +35,7 @@ smacks_hibernation_time = 120
 modules_disabled = {{ "s2s" }}
 modules_enabled = {{
     "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "private"; "blocklist"; "vcard4"; "vcard_legacy";
-    "version"; "uptime"; "time"; "ping"; "mam"; "smacks"; "offline"; "register"; "lastactivity"; "bookmarks";
+    "version"; "uptime"; "time"; "ping"; "mam"; "smacks"; "offline"; "register"; "lastactivity"; "bookmarks"; "admin_adhoc"; "announce";
 }}
 
 VirtualHost "{domain}"
@@ -52,6 +52,9 @@ Component "{rooms}" "muc"
     muc_room_default_public_jids = false
     muc_tombstones = false
 
+Component "pubsub.localhost" "pubsub"
+    modules_enabled = {{ "pubsub_for_all" }}
+
 Component "upload.localhost" "http_file_share"
     http_host = "localhost"
     http_file_share_size_limit = {upload_limit}
@@ -59,6 +62,12 @@ Component "upload.localhost" "http_file_share"
 {components}
 """
 
+# Whoever has an account creates nodes, as on the embedded server; Prosody 0.12 knows only administrators.
+PUBSUB_FOR_ALL = """
+local service = module:depends("pubsub").get_service();
+service.config.capabilities.none.create = true;
+service.config.capabilities.member.create = true;
+"""
 COMPONENT = 'Component "{}"\n    component_secret = "{}"\n'
 COMPONENTS = [*COMPONENT_HOSTS, f"files.{OPEN_DOMAIN}"]
 
@@ -70,6 +79,9 @@ class Prosody(Server):
 
     def configure(self) -> None:
         components = "".join(COMPONENT.format(host, COMPONENT_SECRET) for host in COMPONENTS)
+        plugins = self.directory / "plugins"
+        plugins.mkdir(exist_ok=True)
+        (plugins / "mod_pubsub_for_all.lua").write_text(PUBSUB_FOR_ALL)
         (self.directory / "prosody.cfg.lua").write_text(CONFIGURATION.format(
             directory=self.directory, c2s_port=self.c2s_port, tls_port=self.tls_port,
             component_port=self.component_port, http_port=self.http_port, certificate=self.certificate, certificate_directory=self.authority.directory,

@@ -57,6 +57,7 @@ async def running(tmp_path_factory, authority):
         "xmpp_server": {
             "registration": "open", "limits": {"registrations_per_ip_per_hour": 2},
             "bots": {"helper": {"allowlist": [f"*@{DOMAIN}"], "rooms": [f"lobby@{ROOMS}"], "nick": "helper",
+                                "muc_rooms": {f"study@{ROOMS}": {"users": [f"bob@{DOMAIN}"]}},
                                 "stream_mode": "correction", "edit_throttle_ms": 100, "stream_min_initial_chars": 10}}}}).with_certificate()
     await server.start()
     yield server, model
@@ -342,6 +343,29 @@ async def test_the_bot_at_home_answers_in_a_room_of_its_own_server(house):
     asked = next(message for message in alice.messages if "when was the tower built" in (message.body or ""))
     marker = next(message for message in alice.messages if message.marker == "displayed")
     assert marker.payload(MARKERS).get("id") == asked.assigned_id(room)
+
+
+async def test_the_servers_bot_knows_who_speaks_in_a_semi_anonymous_room(house):
+    room = f"study@{ROOMS}"
+    await house.server.add_user("bob", PASSWORD)
+    alice, bob, carol = await house.person("alice"), await house.again("bob", "bob"), await house.person("carol")
+    await alice.join(room)
+    await alice.configure(room, whois="moderators")
+    await bob.join(room)
+    await carol.join(room)
+    alice.send(f"<message to='{house.bot}'><x xmlns='jabber:x:conference' jid='{room}'/></message>")
+    seen = await carol.sees_occupant(room, "helper")
+    # XEP-0317: that it is a bot of the place is to be seen; who is who is not, for people without a role.
+    hat = seen.element.find("{urn:xmpp:hats:0}hats/{urn:xmpp:hats:0}hat")
+    assert hat is not None and hat.get("title") == "Bot"
+    assert all(p.element.find(".//{http://jabber.org/protocol/muc#user}item").get("jid") is None
+               for p in carol.presences if p.sender in (f"{room}/helper", f"{room}/bob"))
+    house.model.then(Answer("You are on the list, Bob."))
+    carol.say_in(room, "helper: Carol asks")
+    await bob.sees(room, "Carol asks")
+    bob.say_in(room, "helper: Bob asks")
+    await bob.sees(room, "You are on the list, Bob.")
+    assert not any(asked.last.endswith("Carol asks") for asked in house.model.asked)
 
 
 async def test_the_bot_at_home_is_seen_and_answers_what_it_is(house):

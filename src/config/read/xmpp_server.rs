@@ -12,23 +12,18 @@ use crate::config::reading::{Reading, readable};
 use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
-use crate::config::{Account, Certificate, Limits, Registration, Welcome, XmppServer};
+use crate::config::{
+    Account, Certificate, ExternalService, Limits, PushSummary, Registration, RoomCreation, Rooms,
+    SharedGroup, Upload, Welcome, XmppServer,
+};
 
 /// Built by later issues.
 const LATER: &[&str] = &[
     "s2s_port",
     "s2s_tls_port",
-    "component_port",
-    "component_bind",
-    "upload_host",
-    "pubsub_host",
-    "proxy_host",
     "storage",
     "database_url",
-    "upload",
     "federation",
-    "components",
-    "external_services",
 ];
 const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
 
@@ -63,6 +58,8 @@ pub(super) fn xmpp_server(
     }
     listeners(&mut section, &mut server);
     policy(&mut section, &mut server);
+    upload(&mut section, &mut server.upload);
+    server.external_services = external_services(&mut section);
     limits(&mut section, &mut server.limits);
     let bots = bots(&mut section, &server, names, identity);
     welcome(&mut section, &mut server, &bots);
@@ -162,25 +159,19 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         ],
     );
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
-    let default = if server.domain.is_empty() {
-        String::new()
-    } else {
-        format!("conference.{}", server.domain)
-    };
-    let written = section.written("muc_host");
-    let host = section.checked("muc_host", "", |text| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        domain(text).map(|_| ())
-    });
-    server.muc_host = domain(&host).unwrap_or(default);
-    if server.muc_host == server.domain
-        && !server.domain.is_empty()
-        && let Some(origin) = written
-    {
-        section.fault("muc_host", &origin, "must be another name than domain");
-    }
+    hosts(section, server);
+    server.push_summary = section.word(
+        "push_summary",
+        server.push_summary,
+        &[
+            ("none", PushSummary::None),
+            ("sender", PushSummary::Sender),
+            ("body", PushSummary::Body),
+        ],
+    );
+    components(section, server);
+    rooms(section, &mut server.rooms);
+    shared_groups(section, server);
     let mut contact = section.section("contact");
     for kind in [
         "abuse", "admin", "feedback", "sales", "security", "status", "support",
@@ -194,6 +185,149 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     contact.finish();
+}
+
+type Field = fn(&mut XmppServer) -> &mut String;
+
+/// The services' addresses, none of them another's.
+fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
+    let rows: [(&str, &str, Field); 4] = [
+        ("muc_host", "conference", |server| &mut server.muc_host),
+        ("pubsub_host", "pubsub", |server| &mut server.pubsub_host),
+        ("upload_host", "upload", |server| &mut server.upload_host),
+        // Off, unless it is written.
+        ("proxy_host", "", |server| &mut server.proxy_host),
+    ];
+    let mut taken = BTreeMap::from([(server.domain.clone(), "domain")]);
+    for (key, prefix, field) in rows {
+        let written = section.written(key);
+        let host = section.checked(key, "", |text| {
+            if text.is_empty() {
+                return Ok(());
+            }
+            domain(text).map(|_| ())
+        });
+        let default = if server.domain.is_empty() || prefix.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}.{}", server.domain)
+        };
+        let host = domain(&host).unwrap_or(default);
+        if !host.is_empty()
+            && let Some(other) = taken.insert(host.clone(), key)
+        {
+            let origin = written.unwrap_or(Origin::Default);
+            section.fault(key, &origin, format!("must be another name than {other}"));
+        }
+        *field(server) = host;
+    }
+    server.proxy_port = section.integer("proxy_port", server.proxy_port, 1..=u16::MAX);
+}
+
+/// XEP-0114. What cannot act is refused: a component without a port, a port without a component.
+fn components(section: &mut Section<'_>, server: &mut XmppServer) {
+    let keys = ["component_port", "component_bind"];
+    let written = keys.map(|key| (key, section.written(key)));
+    server.component_port = section.integer("component_port", server.component_port, 0..=u16::MAX);
+    server.component_bind = section.list("component_bind", &["127.0.0.1", "::1"], |text| {
+        text.parse::<IpAddr>()
+            .map_err(|_malformed| "must be an IP address, as 127.0.0.1".to_owned())
+    });
+    let services = [
+        &server.domain,
+        &server.muc_host,
+        &server.pubsub_host,
+        &server.upload_host,
+        &server.proxy_host,
+    ];
+    let mut taken: BTreeSet<String> = services.into_iter().cloned().collect();
+    let tables = section.tables("components");
+    let is_listed = !tables.is_empty();
+    for mut table in tables {
+        let origin = table.written("domain").unwrap_or(table.origin.clone());
+        let name = table.checked("domain", "", |text| domain(text).map(|_| ()));
+        let name = domain(&name).unwrap_or_default();
+        let secret = table.secret("secret");
+        if name.is_empty() {
+            table.fault(
+                "domain",
+                &origin,
+                "is required, as domain = \"irc.example.org\"",
+            );
+        } else if !taken.insert(name.clone()) {
+            table.fault("domain", &origin, "is that of another service");
+        }
+        match secret {
+            Some(secret) => drop(server.components.insert(name, secret)),
+            None => table.fault("secret", &origin, "is required"),
+        }
+        if server.component_port == 0 {
+            table.fault("domain", &origin, "acts only with component_port");
+        }
+        table.finish();
+    }
+    for (key, origin) in written {
+        if let Some(origin) = origin.filter(|_| !is_listed) {
+            section.fault(key, &origin, "acts only with [[xmpp_server.components]]");
+        }
+    }
+}
+
+fn upload(section: &mut Section<'_>, upload: &mut Upload) {
+    let mut table = section.section("upload");
+    upload.max_mb = table.integer("max_mb", upload.max_mb, 1..=100_000);
+    upload.daily_quota_mb = table.integer("daily_quota_mb", upload.daily_quota_mb, 0..=10_000_000);
+    upload.expire_days = table.integer("expire_days", upload.expire_days, 0..=36_500);
+    upload.allowed_types = table.list("allowed_types", &[], |text| {
+        let fault = || "must be like image/png or image/*".to_owned();
+        let kind: mime::Mime = text.parse().map_err(|_malformed| fault())?;
+        let is_plain = kind.params().next().is_none() && kind.type_() != mime::STAR;
+        is_plain
+            .then(|| kind.essence_str().to_owned())
+            .ok_or_else(fault)
+    });
+    table.finish();
+}
+
+fn external_services(section: &mut Section<'_>) -> Vec<ExternalService> {
+    let mut services = Vec::new();
+    for mut table in section.tables("external_services") {
+        let origin = table.origin.clone();
+        let mut required = |key: &str, example: &str| {
+            let text = table.string(key, "");
+            if text.is_empty() {
+                let message = format!("is required, as {key} = \"{example}\"");
+                table.fault(key, &origin, message);
+            }
+            text
+        };
+        let kind = required("type", "turn");
+        let host = required("host", "turn.example.org");
+        services.push(ExternalService {
+            kind,
+            host,
+            port: table.integer("port", 3478, 1..=u16::MAX),
+            transport: table.string("transport", "udp"),
+            secret: table.secret("secret"),
+        });
+        table.finish();
+    }
+    services
+}
+
+fn rooms(section: &mut Section<'_>, rooms: &mut Rooms) {
+    let mut table = section.section("rooms");
+    rooms.creation = table.word(
+        "creation",
+        rooms.creation,
+        &[
+            ("local", RoomCreation::Local),
+            ("anyone", RoomCreation::Anyone),
+            ("admins", RoomCreation::Admins),
+        ],
+    );
+    rooms.per_account = table.integer("per_account", rooms.per_account, 0..=1_000_000);
+    table.finish();
 }
 
 fn welcome(section: &mut Section<'_>, server: &mut XmppServer, bots: &Bots) {
@@ -231,6 +365,49 @@ fn welcome(section: &mut Section<'_>, server: &mut XmppServer, bots: &Bots) {
         message: welcome.string("message", ""),
     };
     welcome.finish();
+}
+
+fn shared_groups(section: &mut Section<'_>, server: &mut XmppServer) {
+    let at = server.domain.clone();
+    for mut table in section.tables("shared_groups") {
+        let origin = table.written("name").unwrap_or(table.origin.clone());
+        let name = table.checked("name", "", |text| match text.len() {
+            0 => Err("must not be empty".to_owned()),
+            1..=1_023 => Ok(()),
+            _ => Err("must be shorter".to_owned()),
+        });
+        let members = table.list("members", &["*"], |text| match text {
+            "*" => Ok(None),
+            text => member(text, &at).map(Some),
+        });
+        let is_taken = server.shared_groups.iter().any(|group| group.name == name);
+        if name.is_empty() {
+            table.fault("name", &origin, "is required, as name = \"Family\"");
+        } else if is_taken {
+            table.fault("name", &origin, "is that of another group");
+        }
+        let everybody = members.iter().any(Option::is_none);
+        let members = members.into_iter().flatten().collect();
+        server.shared_groups.push(SharedGroup {
+            name,
+            members: (!everybody).then_some(members),
+        });
+        table.finish();
+    }
+}
+
+/// An account by its name or its address.
+fn member(text: &str, domain: &str) -> Result<BareJid, String> {
+    let jid = if text.contains('@') {
+        bare(text)?
+    } else {
+        bare(&format!("{text}@{domain}"))?
+    };
+    if jid.node().is_some() && jid.domain().as_str() == domain {
+        Ok(jid)
+    } else {
+        Err(format!("must be \"*\" or a name at {domain}"))
+    }
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {

@@ -7,8 +7,8 @@ use minidom::Element;
 
 use super::{Answer, Archives, Asked, ROOMS, request};
 use crate::server::StanzaError;
-use crate::server::muc::event::Incoming;
-use crate::server::muc::history::{Appended, Entry, History, Reply, Spoken};
+use crate::server::muc::event::{Incoming, Reveal};
+use crate::server::muc::history::{Appended, Entry, HIDDEN, History, Reply, Spoken, tombstone};
 use crate::storage::Storage;
 use crate::xmpp::element::{element, set};
 use crate::xmpp::ns;
@@ -25,7 +25,7 @@ impl RoomArchives {
         &self,
         room: &BareJid,
         request: &Incoming,
-        reveal: bool,
+        reveal: Reveal,
     ) -> Result<Vec<Element>, StanzaError> {
         let payload = request
             .stanza
@@ -46,7 +46,7 @@ impl RoomArchives {
         room: &BareJid,
         request: &Incoming,
         query: &Element,
-        reveal: bool,
+        reveal: Reveal,
     ) -> Result<Vec<Element>, StanzaError> {
         let asked = Asked::read(query)?;
         // XEP-0313, 4.1.1: who may not know the authors may not search for them either.
@@ -54,7 +54,7 @@ impl RoomArchives {
             .with
             .as_ref()
             .is_some_and(|with| with.to_bare() != *room);
-        if author && !reveal {
+        if author && reveal != Reveal::Everybody {
             return Err(
                 StanzaError::forbidden().text("This room does not tell who its occupants are")
             );
@@ -62,23 +62,30 @@ impl RoomArchives {
         let Answer { mut results, fin } = self.0.query(room, room.as_str(), &asked).await?;
         for result in &mut results {
             set(result, "to", request.from.as_str());
-            if !reveal {
-                conceal(result);
-            }
+            tell_author(result, reveal);
         }
         results.push(request.result(Some(fin)));
         Ok(results)
     }
 }
 
-/// Takes the author's address out of a result.
-fn conceal(result: &mut Element) {
+/// Leaves the author's address in a result for those alone who may know it.
+fn tell_author(result: &mut Element, reveal: Reveal) {
     let message = result
         .get_child_mut("result", ns::MAM)
         .and_then(|result| result.get_child_mut("forwarded", ns::FORWARD))
         .and_then(|forwarded| forwarded.get_child_mut("message", ns::JABBER_CLIENT));
-    if let Some(message) = message {
+    let Some(message) = message else { return };
+    if reveal == Reveal::Nobody {
         message.remove_child("x", ns::MUC_USER);
+    }
+    let hidden = message.remove_child("x", HIDDEN);
+    if let Some(hidden) = hidden.filter(|_| reveal == Reveal::Everybody) {
+        let mut x = Element::bare("x", ns::MUC_USER);
+        for item in hidden.children() {
+            x.append_child(item.clone());
+        }
+        message.append_child(x);
     }
 }
 
@@ -103,6 +110,7 @@ impl History for RoomArchives {
             let entry = |(id, at, mut stanza): (String, i64, Element)| {
                 // For everybody who enters, whoever may know the authors.
                 stanza.remove_child("x", ns::MUC_USER);
+                stanza.remove_child("x", HIDDEN);
                 let attributes = [("id", id.as_str()), ("by", room.as_str())];
                 stanza.append_child(element("stanza-id", ns::STANZA_ID, &attributes));
                 Entry { at, stanza }
@@ -115,13 +123,31 @@ impl History for RoomArchives {
         &'a self,
         room: &'a BareJid,
         request: &'a Incoming,
-        reveal: bool,
+        reveal: Reveal,
     ) -> Reply<'a, Vec<Element>> {
         // A room without a name has no archive.
         if room.node().is_none() {
             return Box::pin(ready(Err(StanzaError::item_not_found())));
         }
         Box::pin(self.answer(room, request, reveal))
+    }
+
+    fn retract<'a>(
+        &'a self,
+        room: &'a BareJid,
+        id: &'a str,
+        author: Option<&'a str>,
+        remains: &'a Element,
+    ) -> Reply<'a, bool> {
+        Box::pin(async move {
+            let stanza = self.0.get(room.as_str(), id).await?;
+            let left = stanza.and_then(|stanza| tombstone(&stanza, author, remains));
+            let Some(left) = left else {
+                return Ok(false);
+            };
+            self.0.replace(room.as_str(), id, &left).await?;
+            Ok(true)
+        })
     }
 
     fn forget<'a>(&'a self, room: &'a BareJid) -> Reply<'a, ()> {
@@ -141,10 +167,17 @@ mod tests {
     }
 
     async fn said() -> (RoomArchives, String) {
+        said_where(ns::MUC_USER).await
+    }
+
+    /// In a room that tells who people are, or hides it.
+    async fn said_where(namespace: &str) -> (RoomArchives, String) {
         let archives = RoomArchives::new(memory());
-        let stanza = "<message xmlns='jabber:client' type='groupchat' from='coven@rooms.shakespeare.lit/first'>
-            <body>Thrice</body>
-            <x xmlns='http://jabber.org/protocol/muc#user'><item jid='hag@shakespeare.lit/broom'/></x></message>";
+        let stanza = format!(
+            "<message xmlns='jabber:client' type='groupchat' from='coven@rooms.shakespeare.lit/first'>
+             <body>Thrice</body><occupant-id xmlns='urn:xmpp:occupant-id:0' id='o1'/>
+             <x xmlns='{namespace}'><item jid='hag@shakespeare.lit/broom'/></x></message>"
+        );
         let spoken = Spoken {
             at: 1_000,
             author: BareJid::new("hag@shakespeare.lit").unwrap(),
@@ -168,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn the_author_is_told_to_those_alone_who_may_know() {
         let (archives, id) = said().await;
-        for reveal in [true, false] {
+        for reveal in [Reveal::Open, Reveal::Everybody, Reveal::Nobody] {
             let answers = archives
                 .query(&room(), &asks("set", QUERY), reveal)
                 .await
@@ -181,8 +214,49 @@ mod tests {
             let result = answers[0].get_child("result", ns::MAM).unwrap();
             assert_eq!(result.attr("id"), Some(id.as_str()));
             let xml = String::from(&answers[0]);
-            assert_eq!(xml.contains("hag@shakespeare.lit"), reveal, "{xml}");
+            let told = reveal != Reveal::Nobody;
+            assert_eq!(xml.contains("hag@shakespeare.lit"), told, "{xml}");
             assert!(answers[1].has_child("fin", ns::MAM));
+        }
+    }
+
+    #[tokio::test]
+    async fn whom_the_room_hid_is_told_to_moderators_alone() {
+        let (archives, _) = said_where(HIDDEN).await;
+        for (reveal, told) in [
+            (Reveal::Nobody, false),
+            (Reveal::Open, false),
+            (Reveal::Everybody, true),
+        ] {
+            let answers = archives.query(&room(), &asks("set", QUERY), reveal).await;
+            let xml = String::from(&answers.unwrap()[0]);
+            assert_eq!(xml.contains("hag@shakespeare.lit"), told, "{xml}");
+            assert_eq!(xml.contains("item"), told, "{xml}");
+            assert!(!xml.contains(HIDDEN), "{xml}");
+        }
+        let newest = archives.newest(&room(), 5).await.unwrap();
+        assert!(!String::from(&newest[0].stanza).contains("hag@"));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_back_leaves_a_tombstone_in_the_archive() {
+        let remains = Element::bare("retracted", ns::RETRACT);
+        for (name, author, expected) in [
+            ("another author", Some("o2"), false),
+            ("the author", Some("o1"), true),
+            ("a moderator", None, true),
+        ] {
+            let (archives, id) = said().await;
+            let room = room();
+            let done = archives.retract(&room, &id, author, &remains).await;
+            assert_eq!(done.unwrap(), expected, "{name}");
+            let other = archives.retract(&room, "x", author, &remains).await;
+            assert!(!other.unwrap(), "{name}: there is no such message");
+            let query = asks("set", QUERY);
+            let answers = archives.query(&room, &query, Reveal::Nobody).await.unwrap();
+            let xml = String::from(&answers[0]);
+            assert_eq!(xml.contains("Thrice"), !expected, "{name}");
+            assert_eq!(xml.contains("retracted"), expected, "{name}");
         }
     }
 
@@ -197,16 +271,21 @@ mod tests {
             )
         };
         for (jid, reveal, found) in [
-            ("hag@shakespeare.lit", true, Some(1)),
-            ("hag@shakespeare.lit", false, None),
-            ("coven@rooms.shakespeare.lit/first", false, Some(1)),
-            ("coven@rooms.shakespeare.lit/second", false, Some(0)),
+            ("hag@shakespeare.lit", Reveal::Everybody, Some(1)),
+            ("hag@shakespeare.lit", Reveal::Open, None),
+            ("hag@shakespeare.lit", Reveal::Nobody, None),
+            ("coven@rooms.shakespeare.lit/first", Reveal::Nobody, Some(1)),
+            (
+                "coven@rooms.shakespeare.lit/second",
+                Reveal::Nobody,
+                Some(0),
+            ),
         ] {
             let answers = archives
                 .query(&room(), &asks("set", &with(jid)), reveal)
                 .await;
             let results = answers.ok().map(|answers| answers.len() - 1);
-            assert_eq!(results, found, "{jid} {reveal}");
+            assert_eq!(results, found, "{jid} {reveal:?}");
         }
     }
 
@@ -230,25 +309,25 @@ mod tests {
     async fn every_question_has_an_answer() {
         let (archives, _) = said().await;
         let form = archives
-            .query(&room(), &asks("get", QUERY), false)
+            .query(&room(), &asks("get", QUERY), Reveal::Nobody)
             .await
             .unwrap();
         assert!(form[0].has_child("query", ns::MAM));
         let metadata = "<metadata xmlns='urn:xmpp:mam:2'/>";
         let ends = archives
-            .query(&room(), &asks("get", metadata), false)
+            .query(&room(), &asks("get", metadata), Reveal::Nobody)
             .await
             .unwrap();
         assert!(ends[0].has_child("metadata", ns::MAM));
         assert!(
             archives
-                .query(&room(), &asks("set", metadata), false)
+                .query(&room(), &asks("set", metadata), Reveal::Nobody)
                 .await
                 .is_err()
         );
         assert!(
             archives
-                .query(&room(), &asks("get", ""), false)
+                .query(&room(), &asks("get", ""), Reveal::Nobody)
                 .await
                 .is_err()
         );

@@ -67,7 +67,7 @@ impl Settings {
         challenges.retain(|challenge| *challenge == Challenge::Http || server.c2s_tls_port != 0);
         Self {
             domain: server.domain.clone(),
-            services: vec![server.muc_host.clone()],
+            services: vec![server.muc_host.clone(), server.pubsub_host.clone()],
             source: server.certificate.clone(),
             data_dir: data_dir.to_owned(),
             acme: Acme {

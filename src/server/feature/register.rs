@@ -157,8 +157,11 @@ impl Registrar<'_> {
         Ok(())
     }
 
+    /// Before a token too: some clients ask for the form first, and the account is what needs one.
     fn form(&self) -> Result<Element, StanzaError> {
-        self.server.may_register(self.shown.as_ref())?;
+        if !self.server.may_invite_to_accounts() {
+            self.server.may_register(None)?;
+        }
         let mut query = Element::bare("query", ns::REGISTER);
         let text = format!("Choose a name and a password for {}.", self.server.domain());
         query.append_child(text_element("instructions", ns::REGISTER, &text));

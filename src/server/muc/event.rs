@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jid::{BareJid, FullJid, Jid, ResourceRef};
 use minidom::Element;
+use serde::{Deserialize, Serialize};
 
 use super::history::Request;
 use crate::server::StanzaError;
@@ -19,6 +20,8 @@ pub struct Incoming {
     /// As it was written: the room, or an occupant of it.
     pub to: Jid,
     pub stanza: Element,
+    /// It is from a bot that the server itself serves: one that knows who people are.
+    pub is_own_bot: bool,
 }
 
 impl Incoming {
@@ -28,6 +31,7 @@ impl Incoming {
             from: Jid::new(stanza.attr("from")?).ok()?,
             to: Jid::new(stanza.attr("to")?).ok()?,
             stanza,
+            is_own_bot: false,
         })
     }
 
@@ -122,18 +126,50 @@ pub enum Effect {
     Deliver { to: FullJid, stanzas: Vec<Mail> },
     /// A message to all: numbered (XEP-0359), kept if it is of the kind that is kept, then broadcast.
     Speak(Box<Speech>),
+    /// A message is taken back, by its author or by a moderator: told to all, and no more of it is kept than that.
+    Retract(Box<Retraction>),
     /// The discussion so far to one who entered (XEP-0045, 7.2.13).
     History { to: FullJid, request: Request },
     /// A query to the archive that the room admits (XEP-0313).
-    Query {
-        request: Incoming,
-        /// Whether the answer may tell real JIDs.
-        reveal: bool,
-    },
+    Query { request: Incoming, reveal: Reveal },
     /// What is to be found in the room after a restart.
     Persist(Vec<Change>),
-    /// The room is no more: what is kept of it is deleted.
-    Destroyed,
+    /// The room is no more: what is kept of it is deleted, but for what is told to those who come later.
+    Destroyed(Option<Tombstone>),
+}
+
+/// Whose real JIDs the answer of the archive may tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reveal {
+    Nobody,
+    /// Of those who spoke while everybody could see who they are.
+    Open,
+    Everybody,
+}
+
+/// What is left of a room that was to last, and was destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Who may make it anew.
+    pub owners: Vec<BareJid>,
+    pub venue: Option<BareJid>,
+    pub reason: Option<String>,
+    /// Milliseconds since 1970.
+    pub at: i64,
+}
+
+/// A message that is taken back (XEP-0424, XEP-0425).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retraction {
+    /// Its stanza-id.
+    pub id: String,
+    /// Only if it is of the occupant with this id (XEP-0421). A moderator's request is about anybody's, and fails where
+    /// there is no such message.
+    pub author: Option<String>,
+    /// The `<retracted/>` that stays in its place.
+    pub remains: Element,
+    /// What all are told.
+    pub speech: Speech,
 }
 
 /// What somebody says to all.
@@ -144,8 +180,10 @@ pub struct Speech {
     pub stanza: Element,
     /// Who said it.
     pub author: BareJid,
-    /// Its `<item/>` in the archive of a non-anonymous room.
+    /// Who it is, for the archive; nobody, where the room itself speaks.
     pub item: Option<Element>,
+    /// Whether everybody may know.
+    pub is_open: bool,
     /// Whether those who enter later read it.
     pub historic: bool,
     /// Whether the archive keeps it.

@@ -94,6 +94,9 @@ pub struct Config {
     pub notify_delete: bool,
     pub notify_retract: bool,
     pub notification_type: NotificationType,
+    /// Whether subscribers who are not there are passed over (XEP-0060, 12.3).
+    #[serde(default)]
+    pub presence_based_delivery: bool,
     /// Whether subscriptions are possible.
     pub subscribe: bool,
 }
@@ -118,6 +121,7 @@ impl Config {
             notify_delete: false,
             notify_retract: true,
             notification_type: NotificationType::Headline,
+            presence_based_delivery: false,
             subscribe: true,
         }
     }
@@ -341,6 +345,11 @@ pub(super) const FIELDS: &[Field] = &[
         "The type of the notifications",
         notification_type,
         NotificationType
+    ),
+    flag!(
+        "pubsub#presence_based_delivery",
+        "Tell only subscribers who are there",
+        presence_based_delivery
     ),
     flag!("pubsub#subscribe", "Allow subscriptions", subscribe),
 ];

@@ -34,10 +34,15 @@ pub struct Notification {
     pub delayed: Option<i64>,
 }
 
-/// Who is there to be told. A personal service knows contacts with their presence, a pubsub service nobody.
+/// Who is there to be told, and what they are to whose node it is.
 pub trait Audience: Send + Sync {
-    /// What somebody is to the owner of the service.
-    fn relation<'a>(&'a self, service: &'a BareJid, jid: &'a BareJid) -> BoxFuture<'a, Relation>;
+    /// What somebody is to the owner of a personal service, or to the owners of a node of a service for all.
+    fn relation<'a>(
+        &'a self,
+        service: &'a BareJid,
+        record: &'a Record,
+        jid: &'a BareJid,
+    ) -> BoxFuture<'a, Relation>;
 
     /// The resources that are there and have asked for the node's events without a subscription (`+notify`), the
     /// owner's own among them.
@@ -46,20 +51,9 @@ pub trait Audience: Send + Sync {
         service: &'a BareJid,
         node: &'a str,
     ) -> BoxFuture<'a, Vec<(Jid, Relation)>>;
-}
 
-/// Nobody but the subscribers: a pubsub service.
-#[derive(Clone, Copy, Debug)]
-pub struct Subscribers;
-
-impl Audience for Subscribers {
-    fn relation<'a>(&'a self, _: &'a BareJid, _: &'a BareJid) -> BoxFuture<'a, Relation> {
-        Box::pin(async { Relation::default() })
-    }
-
-    fn followers<'a>(&'a self, _: &'a BareJid, _: &'a str) -> BoxFuture<'a, Vec<(Jid, Relation)>> {
-        Box::pin(async { Vec::new() })
-    }
+    /// Whether a subscriber is there, as far as this server knows (`pubsub#presence_based_delivery`).
+    fn is_present(&self, jid: &Jid) -> bool;
 }
 
 impl Notification {
@@ -88,8 +82,11 @@ impl Notification {
             if is_reached {
                 continue;
             }
+            if record.config.presence_based_delivery && !audience.is_present(subscriber) {
+                continue;
+            }
             let bare = subscriber.to_bare();
-            let relation = audience.relation(service, &bare).await;
+            let relation = audience.relation(service, record, &bare).await;
             if may_read(record, &relation, &bare).is_ok() {
                 reached.push(subscriber.clone());
             }

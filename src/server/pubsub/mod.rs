@@ -12,8 +12,9 @@ pub mod form;
 pub mod node;
 pub mod page;
 pub mod request;
+pub mod service;
 pub mod store;
 
 pub use engine::{Actor, Engine, Limits, Outcome, Profile};
-pub use event::{Audience, Notification, Recipients, Subscribers};
+pub use event::{Audience, Notification, Recipients};
 pub use request::Request;

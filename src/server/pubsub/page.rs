@@ -64,6 +64,22 @@ impl Paging {
         })
     }
 
+    /// The page that is asked for, but not more than `most`; with its `<set/>` where that was wanted, or where there is more.
+    pub fn bounded(
+        &self,
+        ids: &[&str],
+        most: usize,
+    ) -> Result<(Range<usize>, Option<Element>), StanzaError> {
+        let bounded = Self {
+            max: Some(self.max.unwrap_or(most).min(most)),
+            ..self.clone()
+        };
+        let page = bounded.of(ids)?;
+        let told = self.wanted || page.len() < ids.len();
+        let set = told.then(|| Self::answer(ids, &page));
+        Ok((page, set))
+    }
+
     /// The `<set/>` of the answer.
     pub fn answer(ids: &[&str], page: &Range<usize>) -> Element {
         let mut answer = Element::bare("set", ns::RSM);

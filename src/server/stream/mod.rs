@@ -4,6 +4,7 @@
 //! reads, routes and writes at the same time until the end ([`session`]).
 
 mod bind;
+mod component;
 mod csi;
 mod limits;
 mod negotiation;
@@ -71,11 +72,13 @@ struct Shared {
     waiting: Mutex<Option<mpsc::Receiver<(DuplexStream, BareJid)>>>,
 }
 
-/// Whether TLS begins with the first byte (XEP-0368) or is asked for (RFC 6120, 5).
+/// What comes in at a port: clients, with TLS from the first byte (XEP-0368) or when it is asked for (RFC 6120, 5), or
+/// components, without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
     StartTls,
     DirectTls,
+    Component,
 }
 
 impl Streams {
@@ -149,6 +152,7 @@ impl Streams {
             via: "tcp".to_owned(),
         };
         match security {
+            Security::Component => self.serve_component(io, address, stop).await,
             Security::StartTls => {
                 let (input, output) = wire::bytes(io, self.limits());
                 let plain = self.0.server.settings().allow_plaintext && address.is_loopback();
@@ -180,7 +184,7 @@ impl Streams {
         let (input, output) = wire::bytes(Box::new(io), self.limits());
         let origin = Origin {
             address: None,
-            via: "local".to_owned(),
+            via: Origin::OWN_BOT.to_owned(),
         };
         let mut negotiation = Negotiation::new(self.clone(), input, output, origin)
             .with(state::ENCRYPTED | state::TRUSTED | state::LOCAL);
@@ -238,8 +242,8 @@ impl Streams {
         security: Security,
     ) -> std::io::Result<(Box<dyn Pipe>, Vec<ChannelBinding>)> {
         let config = match security {
-            Security::StartTls => &self.0.tls.starttls,
             Security::DirectTls => &self.0.tls.direct_tls,
+            Security::StartTls | Security::Component => &self.0.tls.starttls,
         };
         let stream = TlsAcceptor::from(Arc::clone(config)).accept(io).await?;
         let (_, connection) = stream.get_ref();

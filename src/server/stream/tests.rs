@@ -21,6 +21,8 @@ use crate::server::session::MAILBOX;
 use crate::server::{Settings, testing};
 use crate::xmpp::{ns, tls};
 
+mod component;
+
 const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='example.org' version='1.0'>";
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 

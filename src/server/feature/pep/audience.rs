@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::super::super::account::Account;
 use super::super::super::pubsub::access::Relation;
+use super::super::super::pubsub::node::Record;
 use super::super::super::pubsub::{Audience, Notification};
 use super::super::super::session::Session;
 use super::super::super::{Server, StanzaError};
@@ -136,7 +137,12 @@ fn visitors(account: &Account, node: &str) -> Vec<Jid> {
 }
 
 impl Audience for Contacts<'_> {
-    fn relation<'a>(&'a self, service: &'a BareJid, jid: &'a BareJid) -> BoxFuture<'a, Relation> {
+    fn relation<'a>(
+        &'a self,
+        service: &'a BareJid,
+        _: &'a Record,
+        jid: &'a BareJid,
+    ) -> BoxFuture<'a, Relation> {
         Box::pin(async move {
             relation(self.0, service, jid)
                 .await
@@ -156,6 +162,10 @@ impl Audience for Contacts<'_> {
                 .inspect_err(|error| warn!(account = %service, ?error, "A roster cannot be read"))
                 .unwrap_or_default()
         })
+    }
+
+    fn is_present(&self, jid: &Jid) -> bool {
+        self.0.is_available(jid)
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) use self::audience::{session_wants, visitor_wants};
 use super::super::pubsub::access::Relation;
 use super::super::pubsub::config::{AccessModel, Config};
 use super::super::pubsub::form::Filled;
+use super::super::pubsub::page::Paging;
 use super::super::pubsub::request::{NewItem, Request as Asked};
 use super::super::pubsub::{Actor, Audience, Engine, Limits, Notification, Profile};
 use super::super::router::{IqType, Reply, Request, Router, Target};
@@ -150,6 +151,7 @@ async fn actor(request: &Request) -> Result<(BareJid, Actor), StanzaError> {
         jid: request.from.clone(),
         may_create: relation.owner,
         relation,
+        rosters: None,
     };
     Ok((service, actor))
 }
@@ -261,9 +263,10 @@ pub(super) async fn tell(server: &Server, service: &BareJid, notifications: &[No
 async fn disco_items(request: Request) -> Result<Vec<Element>, StanzaError> {
     let (service, actor) = actor(&request).await?;
     let engine = engine(&request.server)?;
+    let paging = Paging::inside(&request.payload)?;
     match request.payload.attr("node") {
-        None | Some("") => engine.disco_nodes(&service, &actor).await,
-        Some(node) => engine.disco_items(&service, &actor, node).await,
+        None | Some("") => engine.disco_nodes(&service, &actor, &paging).await,
+        Some(node) => engine.disco_items(&service, &actor, node, &paging).await,
     }
 }
 

@@ -1,10 +1,13 @@
 //! Roles and affiliations, asked for and changed: the muc#admin of XEP-0045, 8 to 10.
 
+use std::collections::BTreeSet;
+
 use jid::{BareJid, Jid};
 use minidom::Element;
 
 use super::announce::{Actor, Notice, user};
-use super::{Room, reason};
+use super::enter::is_nick;
+use super::{LONGEST_NICK, LONGEST_REASON, Room, prepared, reason};
 use crate::server::StanzaError;
 use crate::server::mail::Mail;
 use crate::server::muc::config::Whois;
@@ -14,6 +17,9 @@ use crate::server::muc::rank::{
 };
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
+
+/// What one more of its people may weigh in a room.
+const LARGEST_AFFILIATE: usize = LONGEST_NICK + LONGEST_REASON + 2_048;
 
 /// What one `<item/>` asks for.
 enum Item {
@@ -29,6 +35,13 @@ enum Item {
         nick: Option<String>,
         reason: Option<String>,
     },
+}
+
+impl Item {
+    /// Whether the room may have to remember more afterwards.
+    fn adds(&self) -> bool {
+        matches!(self, Self::Affiliation { affiliation, .. } if *affiliation != Affiliation::None)
+    }
 }
 
 impl Room {
@@ -76,7 +89,12 @@ impl Room {
             && self.config.whois == Whois::Anyone
             && wanted >= Affiliation::Member
             && own >= Affiliation::Member;
-        if own >= needed || among_members {
+        // What the owners let a role have (7.11).
+        let by_role = wanted >= Affiliation::Member
+            && self
+                .present(incoming)
+                .is_ok_and(|occupant| self.config.member_lists.has(occupant.role));
+        if own >= needed || among_members || by_role {
             Ok(())
         } else {
             Err(StanzaError::forbidden())
@@ -131,10 +149,14 @@ impl Room {
         if items.is_empty() {
             return Err(StanzaError::bad_request());
         }
-        self.make_room_for(items.len())?;
+        let more = items.iter().filter(|item| item.adds()).count();
+        if more > 0 {
+            self.make_room_for(more)?;
+        }
         for item in &items {
             self.may_change(incoming, item)?;
         }
+        self.keeps_an_owner(&items)?;
         for item in items {
             match item {
                 Item::Role { nick, role, reason } => {
@@ -159,12 +181,34 @@ impl Room {
         Ok(())
     }
 
+    /// One after the other each may go who is not the last.
+    fn keeps_an_owner(&self, items: &[Item]) -> Result<(), StanzaError> {
+        let owners = self.affiliations.with(Affiliation::Owner);
+        let mut owners: BTreeSet<&BareJid> = owners.map(|(who, _)| who).collect();
+        for item in items {
+            if let Item::Affiliation {
+                who, affiliation, ..
+            } = item
+            {
+                if *affiliation == Affiliation::Owner {
+                    owners.insert(who);
+                } else {
+                    owners.remove(who);
+                }
+            }
+        }
+        if owners.is_empty() {
+            return Err(StanzaError::conflict());
+        }
+        Ok(())
+    }
+
     /// A role goes by nick, an affiliation by JID; where a client gives the other one, an occupant is looked for.
     fn item(&self, item: &Element) -> Result<Item, StanzaError> {
         let jid = item.attr("jid").map(Jid::new).transpose();
         let jid = jid.map_err(|_malformed| StanzaError::jid_malformed())?;
-        let nick = item.attr("nick").map(str::to_owned);
-        let reason = reason(item);
+        let nick = item.attr("nick").map(prepared).transpose()?;
+        let reason = reason(item)?;
         match (item.attr("affiliation"), item.attr("role")) {
             (Some(name), None) => {
                 let affiliation = Affiliation::read(name).ok_or_else(StanzaError::bad_request)?;
@@ -239,26 +283,33 @@ impl Room {
         let actor = self.affiliation(&incoming.from);
         let old = self.affiliations.get(who);
         let old = old.map_or(Affiliation::None, |one| one.affiliation);
-        may_change_affiliation(actor, old, to)?;
         let bans_self = to == Affiliation::Outcast && *who == incoming.from.to_bare();
-        let orphans = to != Affiliation::Owner && self.affiliations.is_last_owner(who);
-        if bans_self || orphans {
+        if bans_self && actor >= Affiliation::Admin {
+            return Err(StanzaError::conflict());
+        }
+        may_change_affiliation(actor, old, to)?;
+        if to != Affiliation::Owner && self.affiliations.is_last_owner(who) {
             return Err(StanzaError::conflict());
         }
         Ok(())
     }
 
-    fn may_reserve(&self, nick: &str, who: &BareJid) -> Result<(), StanzaError> {
+    pub(super) fn may_reserve(&self, nick: &str, who: &BareJid) -> Result<(), StanzaError> {
+        is_nick(nick)?;
         let used = self.occupants.get(nick).is_some_and(|one| one.who != *who);
         let held = self.affiliations.holder(nick).is_some_and(|one| one != who);
-        if used || held {
+        let wanted = self.applicants.holder(nick).is_some_and(|one| one != who);
+        if used || held || wanted {
             return Err(StanzaError::conflict());
         }
         Ok(())
     }
 
     pub(super) fn make_room_for(&self, more: usize) -> Result<(), StanzaError> {
-        if self.affiliations.len() + more > self.limits.affiliations {
+        let bytes = more.saturating_mul(LARGEST_AFFILIATE);
+        if self.affiliations.len() + more > self.limits.affiliations
+            || self.affiliations.bytes() + bytes > self.limits.affiliation_bytes
+        {
             return Err(StanzaError::resource_constraint());
         }
         Ok(())
@@ -297,17 +348,21 @@ impl Room {
     }
 
     fn give_role(&mut self, nick: &str, role: Role, notice: &Notice, out: &mut Vec<Effect>) {
-        let Some(old) = self.occupants.get(nick).map(|one| one.role) else {
+        let before = self.occupants.get(nick);
+        let Some((old, saw)) = before.map(|one| (one.role, self.reveals_to(one))) else {
             return;
         };
         self.occupants.change(nick, |occupant| occupant.role = role);
+        if self.is_shown(old) && !self.is_shown(role) {
+            self.hide(nick, notice, out);
+        }
         self.announce(nick, notice, out);
-        if self.reveals_to(old) != self.reveals_to(role)
-            && let Some(occupant) = self.occupants.get(nick)
+        if let Some(occupant) = self.occupants.get(nick)
+            && self.reveals_to(occupant) != saw
         {
             // Now they see real JIDs, or no longer: everybody else anew.
             for session in &occupant.sessions {
-                self.roster(nick, &session.jid, role, out);
+                self.roster(occupant, &session.jid, out);
             }
         }
     }
@@ -324,6 +379,8 @@ impl Room {
         let old = self.affiliations.of(who);
         self.affiliations.set(who.clone(), new, reason.clone());
         self.persist_affiliation(who, out);
+        // Whatever was asked for them is decided with it.
+        self.dismiss(who, out);
         let notice = Notice {
             actor,
             reason,
@@ -386,7 +443,7 @@ impl Room {
         let from = [("from", self.address.as_str())];
         let mut message = element("message", ns::JABBER_CLIENT, &from);
         message.append_child(user([item.clone()], &[]));
-        let to = self.occupants.sessions(|one| self.reveals_to(one.role));
+        let to = self.occupants.sessions(|one| self.reveals_to(one));
         if !to.is_empty() {
             let stanza = Mail::for_many(message);
             out.push(Effect::Broadcast { to, stanza });
@@ -399,7 +456,7 @@ impl Room {
         }
     }
 
-    fn reserve(&mut self, who: &BareJid, nick: String, out: &mut Vec<Effect>) {
+    pub(super) fn reserve(&mut self, who: &BareJid, nick: String, out: &mut Vec<Effect>) {
         self.affiliations.reserve(who, nick);
         self.persist_affiliation(who, out);
     }

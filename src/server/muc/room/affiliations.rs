@@ -46,6 +46,12 @@ impl Affiliations {
         }
     }
 
+    pub(super) fn members(&self) -> impl Iterator<Item = &BareJid> {
+        let all = self.0.iter();
+        let members = all.filter(|(_, one)| one.affiliation >= Affiliation::Member);
+        members.map(|(who, _)| who)
+    }
+
     pub(super) fn get(&self, who: &BareJid) -> Option<&Affiliate> {
         self.0.get(who)
     }
@@ -78,6 +84,12 @@ impl Affiliations {
         }
     }
 
+    /// Keeps no nick for somebody any more. `false`: there was none.
+    pub(super) fn release(&mut self, who: &BareJid) -> bool {
+        let nick = self.0.get_mut(who).and_then(|one| one.nick.take());
+        nick.is_some()
+    }
+
     /// For whom a nick is kept.
     pub(super) fn holder(&self, nick: &str) -> Option<&BareJid> {
         let holder = self
@@ -108,6 +120,16 @@ impl Affiliations {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// What they weigh: addresses, nicks and reasons.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = |(who, one): (&BareJid, &Affiliate)| {
+            let nick = one.nick.as_ref().map_or(0, String::len);
+            let reason = one.reason.as_ref().map_or(0, String::len);
+            who.as_str().len() + nick + reason
+        };
+        self.0.iter().map(texts).sum()
     }
 }
 

@@ -13,6 +13,9 @@ use crate::server::muc::rank::Role;
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
 
+/// The name of the bots' hat.
+const BOT_HAT: &str = "urn:moltis:hats:bot";
+
 /// What a presence says beside who it is of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notice {
@@ -55,20 +58,38 @@ impl Room {
         let Some(occupant) = self.occupants.get(nick) else {
             return;
         };
-        for reveal in [true, false] {
-            let to = self.viewers(reveal, nick);
-            if to.is_empty() {
-                continue;
-            }
-            let stanza = if notice.is_plain() {
-                self.seen(occupant, reveal)
-            } else {
-                Mail::for_many(self.presence_of(occupant, reveal, notice))
-            };
-            out.push(Effect::Broadcast { to, stanza });
+        if self.is_shown(occupant.role) {
+            self.broadcast(occupant, out, |reveal| {
+                if notice.is_plain() {
+                    self.seen(occupant, reveal)
+                } else {
+                    Mail::for_many(self.presence_of(occupant, reveal, notice))
+                }
+            });
         }
         for session in &occupant.sessions {
             out.push(Effect::Send(self.own_presence(occupant, session, notice)));
+        }
+    }
+
+    /// Tells the others that they see an occupant no more, who is still here.
+    pub(super) fn hide(&self, nick: &str, notice: &Notice, out: &mut Vec<Effect>) {
+        if let Some(occupant) = self.occupants.get(nick) {
+            self.broadcast(occupant, out, |reveal| {
+                let sessions = reveal.then_some(occupant.sessions.as_slice());
+                Mail::for_many(self.gone_presence(occupant, &[], sessions, notice, reveal))
+            });
+        }
+    }
+
+    /// A presence of an occupant to all others; `make`: as those see it who see real JIDs, or who do not.
+    fn broadcast(&self, of: &Occupant, out: &mut Vec<Effect>, make: impl Fn(bool) -> Mail) {
+        for reveal in [true, false] {
+            let to = self.viewers(reveal, &of.nick);
+            if !to.is_empty() {
+                let stanza = make(reveal);
+                out.push(Effect::Broadcast { to, stanza });
+            }
         }
     }
 
@@ -81,14 +102,11 @@ impl Room {
         notice: &Notice,
         out: &mut Vec<Effect>,
     ) {
-        for reveal in [true, false] {
-            let to = self.viewers(reveal, "");
-            if !to.is_empty() {
+        if self.is_shown(gone.role) {
+            self.broadcast(gone, out, |reveal| {
                 let sessions = reveal.then_some(gone.sessions.as_slice());
-                let stanza = self.gone_presence(gone, payload, sessions, notice, reveal);
-                let stanza = Mail::for_many(stanza);
-                out.push(Effect::Broadcast { to, stanza });
-            }
+                Mail::for_many(self.gone_presence(gone, payload, sessions, notice, reveal))
+            });
         }
         for session in &gone.sessions {
             out.push(Effect::Send(self.own_gone(gone, session, payload, notice)));
@@ -108,16 +126,18 @@ impl Room {
             ..notice.clone()
         };
         let sessions = Some(std::slice::from_ref(session));
-        let reveal = self.reveals_to(gone.role);
+        let reveal = self.reveals_to(gone);
         let mut presence = self.gone_presence(gone, payload, sessions, &own, reveal);
         set(&mut presence, "to", session.jid.as_str());
         presence
     }
 
     /// The presences of all others, for one who enters or whose eyes have changed.
-    pub(super) fn roster(&self, nick: &str, to: &FullJid, role: Role, out: &mut Vec<Effect>) {
-        let reveal = self.reveals_to(role);
-        let others = self.occupants.iter().filter(|other| other.nick != nick);
+    pub(super) fn roster(&self, occupant: &Occupant, to: &FullJid, out: &mut Vec<Effect>) {
+        let reveal = self.reveals_to(occupant);
+        let others = self.occupants.iter();
+        let others =
+            others.filter(|other| other.nick != occupant.nick && self.is_shown(other.role));
         let stanzas: Vec<_> = others.map(|other| self.seen(other, reveal)).collect();
         if !stanzas.is_empty() {
             let to = to.clone();
@@ -151,7 +171,7 @@ impl Room {
     /// The sessions that see real JIDs, or those that do not, but for one nick's.
     fn viewers(&self, reveal: bool, but: &str) -> Arc<[FullJid]> {
         self.occupants
-            .sessions(|one| one.nick != but && self.reveals_to(one.role) == reveal)
+            .sessions(|one| one.nick != but && self.reveals_to(one) == reveal)
     }
 
     fn presence_of(&self, occupant: &Occupant, reveal: bool, notice: &Notice) -> Element {
@@ -171,7 +191,7 @@ impl Room {
         notice: &Notice,
     ) -> Element {
         let sessions = Some(std::slice::from_ref(session));
-        let reveal = self.reveals_to(occupant.role);
+        let reveal = self.reveals_to(occupant);
         let items = self.items(occupant, occupant.role, sessions, notice, reveal);
         let mut presence = self.bare_presence(occupant, &session.payload);
         set(&mut presence, "to", session.jid.as_str());
@@ -206,6 +226,9 @@ impl Room {
         let mut presence = element("presence", ns::JABBER_CLIENT, &[("from", &from)]);
         for child in payload {
             presence.append_child(child.clone());
+        }
+        if occupant.is_own_bot {
+            presence.append_child(hats_of_a_bot());
         }
         presence
     }
@@ -281,6 +304,14 @@ pub(super) fn user(items: impl IntoIterator<Item = Element>, codes: &[u16]) -> E
         ));
     }
     x
+}
+
+/// XEP-0317: everybody sees that this is a bot of the place, which nobody can pretend to be.
+fn hats_of_a_bot() -> Element {
+    let attributes = [("uri", BOT_HAT), ("title", "Bot")];
+    let mut hats = Element::bare("hats", ns::HATS);
+    hats.append_child(element("hat", ns::HATS, &attributes));
+    hats
 }
 
 pub(super) fn occupant_id(id: &str) -> Element {

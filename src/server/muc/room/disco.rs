@@ -7,21 +7,26 @@ use super::Room;
 use crate::server::StanzaError;
 use crate::server::muc::config::Whois;
 use crate::server::muc::event::Incoming;
-use crate::server::muc::form::Form;
 use crate::server::muc::rank::Affiliation;
 use crate::xmpp::element::{element, set};
+use crate::xmpp::form::{Field, Form};
 use crate::xmpp::ns;
 
-const FEATURES: [&str; 9] = [
+const FEATURES: [&str; 14] = [
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
     ns::MUC,
+    ns::MUC_REGISTER,
     ns::MUC_REQUEST,
     ns::MUC_STABLE_ID,
     ns::MUC_SELF_PING,
     ns::OID,
     ns::STANZA_ID,
     ns::PING,
+    ns::REGISTER,
+    ns::VCARD,
+    ns::HATS,
+    ns::MODERATE,
 ];
 
 /// The node at which somebody learns the nick that is kept for them.
@@ -43,6 +48,8 @@ impl Room {
                     answer.append_child(identity(nick));
                 }
             }
+            // Whatever is sent is let through (15.2).
+            Some(ns::MUC_TRAFFIC) => return Err(StanzaError::service_unavailable()),
             Some(_) => return Err(StanzaError::item_not_found()),
         }
         Ok(answer)
@@ -55,7 +62,7 @@ impl Room {
         };
         answer.append_child(identity(name));
         let archive: &[&str] = if self.is_archived() {
-            &[ns::MAM, "urn:xmpp:mam:2#extended"]
+            &[ns::MAM, ns::MAM_EXTENDED, ns::RETRACT_TOMBSTONE]
         } else {
             &[]
         };
@@ -91,56 +98,53 @@ impl Room {
     /// XEP-0045, 6.4. What is said in a room, and how many say it, is for those who could be there.
     fn form(&self, incoming: &Incoming) -> Element {
         let config = &self.config;
-        let yes = |value: bool| if value { "1" } else { "0" };
         let invites = !config.members_only || config.allow_invites;
+        let text = |var: &str, label: &str, value: &str| {
+            Field::new("text-single", var).label(label).value(value)
+        };
         let mut form = Form::new("result", ns::MUC_ROOMINFO)
-            .field(
-                "text-single",
+            .field(text(
                 "muc#roominfo_description",
                 "Description",
-                [config.description.as_str()],
+                &config.description,
+            ))
+            .field(text("muc#roomconfig_roomname", "Name", &config.name))
+            .field(text("muc#roominfo_lang", "Language", &config.language))
+            .field(
+                Field::boolean("muc#roomconfig_changesubject", config.change_subject)
+                    .label("Participants may change the subject"),
             )
             .field(
-                "text-single",
-                "muc#roomconfig_roomname",
-                "Name",
-                [config.name.as_str()],
+                Field::boolean("muc#roominfo_subjectmod", config.change_subject)
+                    .label("Occupants may modify the subject"),
             )
             .field(
-                "text-single",
-                "muc#roominfo_lang",
-                "Language",
-                [config.language.as_str()],
+                Field::boolean("muc#roomconfig_allowinvites", invites)
+                    .label("Occupants may invite"),
             )
             .field(
-                "boolean",
-                "muc#roomconfig_changesubject",
-                "Participants may change the subject",
-                [yes(config.change_subject)],
-            )
-            .field(
-                "boolean",
-                "muc#roomconfig_allowinvites",
-                "Occupants may invite",
-                [yes(invites)],
-            )
-            .field(
-                "list-single",
-                "muc#roomconfig_allowpm",
-                "Who may send private messages",
-                [config.private_messages.name()],
+                Field::new("list-single", "muc#roomconfig_allowpm")
+                    .label("Who may send private messages")
+                    .value(config.private_messages.name()),
             );
+        if let Some(most) = config.history {
+            let most = most.to_string();
+            form = form.field(text("muc#maxhistoryfetch", "Messages on entering", &most));
+        }
+        if !self.avatar.is_none() {
+            let hash = Field::new("text-multi", "muc#roominfo_avatarhash").label("Avatar hash");
+            form = form.field(hash.values(self.avatar.hashes()));
+        }
         if self.is_open_to(&incoming.from) {
             let count = self.occupants.len().to_string();
             let subject = self.subject.as_ref().map_or("", |subject| &subject.text);
             form = form
-                .field(
-                    "text-single",
+                .field(text(
                     "muc#roominfo_occupants",
                     "Number of occupants",
-                    [count.as_str()],
-                )
-                .field("text-single", "muc#roominfo_subject", "Subject", [subject]);
+                    &count,
+                ))
+                .field(text("muc#roominfo_subject", "Subject", subject));
         }
         form.build()
     }
@@ -164,7 +168,8 @@ impl Room {
         } else if self.is_occupant(&incoming.from)
             || (self.config.public && self.is_open_to(&incoming.from))
         {
-            for occupant in self.occupants.iter() {
+            let shown = self.occupants.iter().filter(|one| self.is_shown(one.role));
+            for occupant in shown {
                 let address = self.address_of(&occupant.nick);
                 let attributes = [("jid", address.as_str()), ("name", &occupant.nick)];
                 answer.append_child(element("item", ns::DISCO_ITEMS, &attributes));

@@ -6,9 +6,9 @@ use jid::{BareJid, FullJid};
 use minidom::Element;
 use sha2::Sha256;
 
-use super::Room;
 use super::announce::{Notice, occupant_id};
 use super::occupants::{Occupant, Session};
+use super::{LONGEST_NICK, Room};
 use crate::server::muc::config::Whois;
 use crate::server::muc::event::{Effect, Incoming};
 use crate::server::muc::history::{self, Request};
@@ -16,6 +16,19 @@ use crate::server::muc::rank::{Affiliation, Role};
 use crate::server::{ErrorType, StanzaError};
 use crate::xmpp::element::{child_text, element, text_element};
 use crate::xmpp::ns;
+
+/// Bytes of what is passed on of a presence.
+const LARGEST_PRESENCE: usize = 8_192;
+
+/// Namespaces in which the room alone speaks.
+const FORGED: [&str; 6] = [
+    ns::MUC,
+    ns::MUC_USER,
+    ns::OID,
+    ns::HATS,
+    ns::HATS_PROSODY,
+    history::HIDDEN,
+];
 
 impl Room {
     /// Available presence: somebody enters, changes the nick or says how they are.
@@ -33,11 +46,16 @@ impl Room {
             .nick()
             .map(str::to_owned)
             .or_else(|| current.clone());
-        let nick = wanted.ok_or_else(StanzaError::jid_malformed)?;
+        let wanted = wanted.ok_or_else(StanzaError::jid_malformed)?;
         let x = incoming.stanza.get_child("x", ns::MUC);
+        let nick = match self.locked_nick(&session.to_bare()) {
+            Some(own) if x.is_some() => own,
+            _ => wanted.clone(),
+        };
+        is_bearable(&incoming.stanza)?;
         match current {
             Some(current) if current == nick => {
-                self.update(&nick, session, &incoming.stanza);
+                self.update(&nick, session, &incoming.stanza, false);
                 match x {
                     // A client that believes it is not in the room gets everything again.
                     Some(_) => self.welcome(now, &nick, session, x, &Notice::default(), out),
@@ -45,7 +63,11 @@ impl Room {
                 }
             }
             Some(current) => self.change_nick(&current, &nick, session, &incoming.stanza, out)?,
-            None => self.enter(now, &nick, session, &incoming.stanza, out)?,
+            None => {
+                // 210: the room has given them another nick (7.2.2).
+                let codes = if nick == wanted { &[][..] } else { &[210] };
+                self.enter(now, &nick, codes, incoming, out)?;
+            }
         }
         self.occupants.answered(session);
         Ok(())
@@ -55,22 +77,33 @@ impl Room {
         &mut self,
         now: i64,
         nick: &str,
-        session: &FullJid,
-        stanza: &Element,
+        codes: &[u16],
+        incoming: &Incoming,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
+        let session = incoming.session().ok_or_else(StanzaError::jid_malformed)?;
         // Groupchat 1.0 has no <x/>. Nobody speaks it any more: such a presence is of a client that lost track, and the
         // error makes it enter again. Prosody does the same.
-        let Some(x) = stanza.get_child("x", ns::MUC) else {
+        let Some(x) = incoming.stanza.get_child("x", ns::MUC) else {
             return Err(StanzaError::item_not_found().text("You are not in this room"));
         };
         let who = session.to_bare();
         self.may_enter(&who, child_text(x, "password", ns::MUC).as_deref())?;
         self.may_use(nick, &who)?;
-        let notice = self.greeting();
-        self.update(nick, session, stanza);
+        let mut notice = self.greeting();
+        notice.own.extend(codes);
+        self.update(nick, session, &incoming.stanza, incoming.is_own_bot);
         self.welcome(now, nick, session, Some(x), &notice, out);
+        if self.affiliations.of(&who) >= Affiliation::Admin {
+            self.tell_applicants(session, out);
+        }
         Ok(())
+    }
+
+    /// The only nick that somebody may have, where those who have registered one keep to it.
+    pub(super) fn locked_nick(&self, who: &BareJid) -> Option<String> {
+        let own = self.affiliations.get(who)?;
+        own.nick.clone().filter(|_| self.config.locks_nicks)
     }
 
     /// Whether somebody may come in at all, in the order of XEP-0045, 7.2.6 to 7.2.11.
@@ -103,9 +136,7 @@ impl Room {
 
     /// Whether somebody may have this nick (XEP-0045, 7.2.8).
     pub(super) fn may_use(&self, nick: &str, who: &BareJid) -> Result<(), StanzaError> {
-        if !nick.chars().any(is_visible) {
-            return Err(StanzaError::not_allowed().text("The nick cannot be seen"));
-        }
+        is_nick(nick)?;
         if let Some(occupant) = self.occupants.get(nick) {
             if occupant.who != *who {
                 return Err(StanzaError::conflict());
@@ -139,11 +170,17 @@ impl Room {
     }
 
     /// Takes a session's presence; the session comes into being with it, and its occupant.
-    pub(super) fn update(&mut self, nick: &str, session: &FullJid, stanza: &Element) {
+    pub(super) fn update(
+        &mut self,
+        nick: &str,
+        session: &FullJid,
+        stanza: &Element,
+        is_own_bot: bool,
+    ) {
         let who = session.to_bare();
         let role = self.default_role(self.affiliations.of(&who));
         let id = self.id_of(&who);
-        let occupant = || Occupant::new(nick.to_owned(), who, role, id);
+        let occupant = || Occupant::new(nick.to_owned(), who, role, id, is_own_bot);
         self.occupants.put(occupant, nick, read(session, stanza));
     }
 
@@ -160,11 +197,11 @@ impl Room {
         let Some(occupant) = self.occupants.get(nick) else {
             return;
         };
-        self.roster(nick, session, occupant.role, out);
+        self.roster(occupant, session, out);
         self.announce(nick, notice, out);
         out.push(Effect::History {
             to: session.clone(),
-            request: Request::read(x, now),
+            request: Request::read(x, now).within(self.config.history),
         });
         out.push(Effect::Send(self.subject_for(session)));
     }
@@ -208,14 +245,37 @@ impl Room {
             return Ok(());
         };
         let asking = self.present(incoming)?;
-        if let (Some(asked), Some(session)) = (self.occupants.get(nick), incoming.session()) {
-            let reveal = self.reveals_to(asking.role);
+        let asked = self.occupants.get(nick);
+        let asked = asked.filter(|one| one.nick == asking.nick || self.is_shown(one.role));
+        if let (Some(asked), Some(session)) = (asked, incoming.session()) {
+            let reveal = self.reveals_to(asking);
             let stanzas = vec![self.seen(asked, reveal)];
             let to = session.clone();
             out.push(Effect::Deliver { to, stanzas });
         }
         Ok(())
     }
+}
+
+/// Whether this is a nick at all: seen, and no longer than a name.
+pub(super) fn is_nick(nick: &str) -> Result<(), StanzaError> {
+    if !nick.chars().any(is_visible) {
+        return Err(StanzaError::not_allowed().text("The nick cannot be seen"));
+    }
+    if nick.len() > LONGEST_NICK {
+        return Err(StanzaError::not_acceptable().text("The nick is too long"));
+    }
+    Ok(())
+}
+
+/// A presence is kept for as long as its occupant is there, and goes to everybody who enters.
+fn is_bearable(stanza: &Element) -> Result<(), StanzaError> {
+    let passed_on = stanza.children().filter(|child| is_passed_on(child));
+    let bytes = passed_on.map(|child| String::from(child).len());
+    if bytes.sum::<usize>() > LARGEST_PRESENCE {
+        return Err(StanzaError::policy_violation().text("The presence is too large"));
+    }
+    Ok(())
 }
 
 /// White space and what is not drawn make no nick.
@@ -245,5 +305,5 @@ fn read(session: &FullJid, stanza: &Element) -> Session {
 
 /// What only the room says is not passed on, whoever wrote it.
 pub(super) fn is_passed_on(child: &Element) -> bool {
-    !child.has_ns(ns::MUC) && !child.has_ns(ns::MUC_USER) && !child.is("occupant-id", ns::OID)
+    !FORGED.iter().any(|namespace| child.has_ns(*namespace))
 }

@@ -38,6 +38,7 @@ impl Room {
         let mut invited = Vec::new();
         for invite in invites {
             let to = invite.attr("to").and_then(|to| Jid::new(to).ok());
+            reason(invite)?;
             invited.push((to.ok_or_else(StanzaError::jid_malformed)?, invite));
         }
         for (to, invite) in invited {
@@ -80,7 +81,7 @@ impl Room {
             self.set_affiliation(&who, Affiliation::Member, None, None, out);
         }
         let from = self.inviter(incoming, affiliation);
-        let reason = reason(invite).unwrap_or_default();
+        let reason = reason(invite)?.unwrap_or_default();
         out.push(Effect::Send(self.invitation_to(to, &from, &reason, invite)));
         Ok(())
     }
@@ -142,7 +143,7 @@ impl Room {
         let inviter = inviter.ok_or_else(StanzaError::item_not_found)?;
         let from = self.decliner(&incoming.from.to_bare());
         let mut answer = element("decline", ns::MUC_USER, &[("from", &from)]);
-        if let Some(reason) = reason(decline) {
+        if let Some(reason) = reason(decline)? {
             answer.append_child(text_element("reason", ns::MUC_USER, &reason));
         }
         let mut x = Element::bare("x", ns::MUC_USER);

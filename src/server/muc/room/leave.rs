@@ -7,10 +7,24 @@ use super::Room;
 use super::announce::{Notice, occupant_id, user};
 use super::enter::is_passed_on;
 use super::occupants::Occupant;
-use crate::server::muc::event::{Effect, Incoming};
+use crate::server::muc::event::{Effect, Incoming, Tombstone};
 use crate::server::muc::rank::{Affiliation, Role};
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
+
+/// So many owners of a room that is gone are remembered.
+const OWNERS: usize = 20;
+
+/// How a room is destroyed (10.9).
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    pub(super) venue: Option<BareJid>,
+    pub(super) reason: Option<String>,
+    /// Of the venue.
+    pub(super) password: Option<String>,
+    /// Milliseconds since 1970.
+    pub(super) at: i64,
+}
 
 impl Room {
     /// Unavailable presence, to whatever nick: a session leaves as who it is.
@@ -69,7 +83,7 @@ impl Room {
         self.announce_gone(&left, payload, notice, out);
         if self.locked && self.affiliations.of(&left.who) == Affiliation::Owner {
             // Its creator left without configuring it (XEP-0045, 10.1.3).
-            self.destroy(None, None, None, out);
+            self.destroy(&Ending::default(), out);
         }
     }
 
@@ -88,18 +102,13 @@ impl Room {
         });
     }
 
-    pub(super) fn destroy(
-        &mut self,
-        venue: Option<&BareJid>,
-        reason: Option<&str>,
-        password: Option<&str>,
-        out: &mut Vec<Effect>,
-    ) {
+    /// Everybody is told, and of a room that was to last those too who come later.
+    pub(super) fn destroy(&mut self, ending: &Ending, out: &mut Vec<Effect>) {
         let mut destroy = Element::bare("destroy", ns::MUC_USER);
-        if let Some(venue) = venue {
+        if let Some(venue) = &ending.venue {
             set(&mut destroy, "jid", venue.as_str());
         }
-        for (name, text) in [("reason", reason), ("password", password)] {
+        for (name, text) in [("reason", &ending.reason), ("password", &ending.password)] {
             if let Some(text) = text {
                 destroy.append_child(text_element(name, ns::MUC_USER, text));
             }
@@ -107,7 +116,14 @@ impl Room {
         self.take_all(out, |x| {
             x.append_child(destroy.clone());
         });
-        self.end(out);
+        let owners = self.affiliations.with(Affiliation::Owner);
+        let tombstone = Tombstone {
+            owners: owners.take(OWNERS).map(|(who, _)| who.clone()).collect(),
+            venue: ending.venue.clone(),
+            reason: ending.reason.clone(),
+            at: ending.at,
+        };
+        self.end(self.config.persistent.then_some(tombstone), out);
     }
 
     fn take_all(&mut self, out: &mut Vec<Effect>, fill: impl Fn(&mut Element)) {
@@ -139,9 +155,9 @@ impl Room {
     }
 
     /// The room is no more.
-    pub(super) fn end(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn end(&mut self, tombstone: Option<Tombstone>, out: &mut Vec<Effect>) {
         self.destroyed = true;
-        out.push(Effect::Destroyed);
+        out.push(Effect::Destroyed(tombstone));
     }
 
     /// The members-only room shows out who is no member (XEP-0045, 10.2).

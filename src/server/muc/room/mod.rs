@@ -3,13 +3,16 @@
 mod admin;
 mod affiliations;
 mod announce;
+mod avatar;
 mod disco;
 mod enter;
 mod invite;
 mod leave;
+mod moderate;
 mod nick;
 mod occupants;
 mod owner;
+mod register;
 mod saved;
 mod speak;
 mod voice;
@@ -18,16 +21,21 @@ mod whisper;
 #[cfg(test)]
 mod tests;
 
-use jid::{BareJid, FullJid, Jid};
+use jid::{BareJid, FullJid, Jid, ResourcePart};
 use minidom::Element;
 
 use super::config::{Config, Whois};
 use super::event::{Effect, Event, Incoming};
 use super::rank::{Affiliation, Rank, Role};
 use crate::server::StanzaError;
+use crate::xmpp::element::child_text;
+use crate::xmpp::form::{self, Filled};
 use crate::xmpp::ns;
 use affiliations::Affiliations;
+use avatar::Avatar;
+use leave::Ending;
 use occupants::{Occupant, Occupants};
+use register::Applicants;
 pub use saved::Stored;
 use whisper::Forwarded;
 
@@ -37,6 +45,8 @@ pub struct Limits {
     pub occupants: usize,
     /// People with an affiliation.
     pub affiliations: usize,
+    /// Bytes of their addresses, nicks and reasons.
+    pub affiliation_bytes: usize,
     /// Sessions of one person under one nick.
     pub sessions: usize,
     /// Whether the service has an archive.
@@ -49,11 +59,19 @@ impl Default for Limits {
             // All of them, and what was said, fit into the mailbox of who enters.
             occupants: 800,
             affiliations: 10_000,
+            affiliation_bytes: 1_048_576,
             sessions: 20,
             archive: false,
         }
     }
 }
+
+/// How many bytes of somebody's choice a room keeps and tells everybody.
+const LONGEST_NICK: usize = 256;
+const LONGEST_REASON: usize = 1_024;
+const LONGEST_SUBJECT: usize = 4_096;
+/// Of the ids of requests that wait, and of messages that are taken back.
+const LONGEST_ID: usize = 1_024;
 
 /// The subject and who set it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -76,6 +94,9 @@ pub struct Room {
     /// The key of its occupants' ids (XEP-0421).
     secret: [u8; 32],
     forwarded: Forwarded,
+    /// Who asked to become a member.
+    applicants: Applicants,
+    avatar: Avatar,
     /// Nobody has entered since it was created (status 201).
     fresh: bool,
     /// Not yet configured by its creator (XEP-0045, 10.1.1): nobody else enters.
@@ -113,6 +134,8 @@ impl Room {
             subject: None,
             secret,
             forwarded: Forwarded::default(),
+            applicants: Applicants::default(),
+            avatar: Avatar::default(),
             fresh: true,
             locked,
             destroyed: false,
@@ -133,6 +156,12 @@ impl Room {
             public: self.config.public && !self.locked,
             creator: self.creator.clone(),
         }
+    }
+
+    /// Those who belong to a room that lasts, whether or not they are in it.
+    pub fn members(&self) -> impl Iterator<Item = &BareJid> {
+        let members = self.affiliations.members();
+        members.filter(|_| self.config.persistent)
     }
 
     pub fn occupants(&self) -> usize {
@@ -162,11 +191,17 @@ impl Room {
             Event::Gone(session) => self.lose(&session, None, &mut out),
             Event::Shutdown => self.clear(332, &mut out),
             Event::Destroy { venue, reason } => {
-                self.destroy(venue.as_ref(), reason.as_deref(), None, &mut out);
+                let ending = Ending {
+                    venue,
+                    reason,
+                    password: None,
+                    at: now,
+                };
+                self.destroy(&ending, &mut out);
             }
         }
         if self.occupants.is_empty() && !self.config.persistent && !self.destroyed {
-            self.end(&mut out);
+            self.end(None, &mut out);
         }
         out
     }
@@ -184,7 +219,7 @@ impl Room {
             ("presence", _) => self.presence(now, incoming, out),
             ("message", None) => self.message(now, incoming, out),
             ("message", Some(nick)) => self.private_message(incoming, nick, out),
-            ("iq", None) => self.iq(incoming, out),
+            ("iq", None) => self.iq(now, incoming, out),
             ("iq", Some(nick)) => self.private_iq(now, incoming, nick, out),
             _ => Err(StanzaError::bad_request()),
         }
@@ -228,12 +263,34 @@ impl Room {
             }
             "headline" => Ok(()),
             _ if incoming.stanza.has_child("x", ns::MUC_USER) => self.invitation(incoming, out),
-            _ => self.voice(incoming, out),
+            _ => self.answer_form(incoming, out),
+        }
+    }
+
+    /// A form for the room: a voice is asked for, or something that was asked of moderators or admins is decided.
+    fn answer_form(
+        &mut self,
+        incoming: &Incoming,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), StanzaError> {
+        let Some(form) = form::find(&incoming.stanza) else {
+            return Err(self.unhandled(incoming));
+        };
+        let form = Filled::read(form)?;
+        match form.form_type() {
+            Some(ns::MUC_REQUEST) => self.voice(incoming, &form, out),
+            Some(ns::MUC_REGISTER) => self.approve(incoming, &form, out),
+            _ => Err(self.unhandled(incoming)),
         }
     }
 
     /// An IQ to the room itself.
-    fn iq(&mut self, incoming: &Incoming, out: &mut Vec<Effect>) -> Result<(), StanzaError> {
+    fn iq(
+        &mut self,
+        now: i64,
+        incoming: &Incoming,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), StanzaError> {
         let kind = incoming.kind();
         if !matches!(kind, "get" | "set") {
             return Ok(());
@@ -254,7 +311,21 @@ impl Room {
             }
             ("get", "query", ns::MUC_OWNER) => Some(self.configuration(incoming)?),
             ("set", "query", ns::MUC_OWNER) => {
-                self.own(incoming, query, out)?;
+                self.own(now, incoming, query, out)?;
+                None
+            }
+            ("get", "query", ns::REGISTER) => Some(self.registration(incoming)?),
+            ("set", "query", ns::REGISTER) => {
+                self.register(incoming, query, out)?;
+                None
+            }
+            ("set", "moderate", ns::MODERATE) | ("set", "apply-to", ns::FASTEN) => {
+                self.moderate(now, incoming, query, out)?;
+                None
+            }
+            ("get", "vCard", ns::VCARD) => Some(self.avatar.to_vcard()?),
+            ("set", "vCard", ns::VCARD) => {
+                self.set_avatar(incoming, query, out)?;
                 None
             }
             ("get", "ping", ns::PING) => None,
@@ -288,9 +359,16 @@ impl Room {
         affiliation.role(self.config.moderated, self.config.members_only)
     }
 
-    /// Whether an occupant of this role sees real JIDs.
-    fn reveals_to(&self, role: Role) -> bool {
-        self.config.whois == Whois::Anyone || role == Role::Moderator
+    /// Whether an occupant sees real JIDs. The bots of the server itself do, which serve people by who they are.
+    fn reveals_to(&self, occupant: &Occupant) -> bool {
+        self.config.whois == Whois::Anyone
+            || occupant.role == Role::Moderator
+            || occupant.is_own_bot
+    }
+
+    /// Whether the others get the presence of an occupant of this role (`muc#roomconfig_presencebroadcast`).
+    fn is_shown(&self, role: Role) -> bool {
+        self.config.presence_broadcast.has(role)
     }
 
     /// The occupant whose session sends this, or the error for all who are not in the room (XEP-0045, 7.4).
@@ -324,7 +402,20 @@ fn absent() -> StanzaError {
 }
 
 /// The text of a `<reason/>` in the same namespace as its parent.
-fn reason(parent: &Element) -> Option<String> {
-    let reason = parent.get_child("reason", parent.ns().as_str())?;
-    Some(reason.text()).filter(|text| !text.is_empty())
+fn reason(parent: &Element) -> Result<Option<String>, StanzaError> {
+    let reason = child_text(parent, "reason", &parent.ns());
+    let reason = reason.filter(|text| !text.is_empty());
+    if reason
+        .as_ref()
+        .is_some_and(|text| text.len() > LONGEST_REASON)
+    {
+        return Err(StanzaError::not_acceptable().text("The reason is too long"));
+    }
+    Ok(reason)
+}
+
+/// A nick as it would be in an address (RFC 7622, 3.4).
+fn prepared(nick: &str) -> Result<String, StanzaError> {
+    let nick = ResourcePart::new(nick).map_err(|_malformed| StanzaError::jid_malformed())?;
+    Ok(nick.as_str().to_owned())
 }

@@ -18,6 +18,9 @@ impl Room {
         stanza: &Element,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
+        if self.locked_nick(&session.to_bare()).is_some() {
+            return Err(StanzaError::not_acceptable().text("You have registered another nick"));
+        }
         self.may_use(new, &session.to_bare())?;
         let Some(left) = self.occupants.take(session) else {
             return Err(StanzaError::internal_server_error());
@@ -29,16 +32,20 @@ impl Room {
         } else {
             self.announce_gone(&left, &[], &renamed(new), out);
         }
-        self.update(new, session, stanza);
+        self.update(new, session, stanza, left.is_own_bot);
         if !joins {
             // The role is of the visit, not of the nick.
             self.occupants
                 .change(new, |occupant| occupant.role = left.role);
         }
         self.announce(new, &Notice::default(), out);
-        if let Some(other) = self.occupants.get(old) {
+        if let Some(other) = self
+            .occupants
+            .get(old)
+            .filter(|one| self.is_shown(one.role))
+        {
             // What was the session's own nick is now another occupant to it.
-            let stanzas = vec![self.seen(other, self.reveals_to(left.role))];
+            let stanzas = vec![self.seen(other, self.reveals_to(&left))];
             let to = session.clone();
             out.push(Effect::Deliver { to, stanzas });
         }

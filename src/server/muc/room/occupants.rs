@@ -28,17 +28,26 @@ pub(super) struct Occupant {
     /// XEP-0421.
     pub(super) id: String,
     pub(super) sessions: Vec<Session>,
+    /// Of those that the server itself serves.
+    pub(super) is_own_bot: bool,
     seen: [OnceLock<Mail>; 2],
 }
 
 impl Occupant {
-    pub(super) fn new(nick: String, who: BareJid, role: Role, id: String) -> Self {
+    pub(super) fn new(
+        nick: String,
+        who: BareJid,
+        role: Role,
+        id: String,
+        is_own_bot: bool,
+    ) -> Self {
         Self {
             nick,
             who,
             role,
             id,
             sessions: Vec::new(),
+            is_own_bot,
             seen: Default::default(),
         }
     }

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use jid::BareJid;
 use minidom::Element;
 
+use super::announce::Notice;
+use super::leave::Ending;
 use super::{Room, reason};
 use crate::server::StanzaError;
-use crate::server::muc::config::Submitted;
+use crate::server::muc::config::{Roles, Submitted};
 use crate::server::muc::event::{Effect, Incoming};
-use crate::server::muc::form;
 use crate::server::muc::rank::Affiliation;
 use crate::xmpp::element::child_text;
+use crate::xmpp::form::{self, Filled};
 use crate::xmpp::ns;
 
 impl Room {
@@ -29,6 +31,7 @@ impl Room {
 
     pub(super) fn own(
         &mut self,
+        now: i64,
         incoming: &Incoming,
         query: &Element,
         out: &mut Vec<Effect>,
@@ -36,27 +39,27 @@ impl Room {
         self.must_own(incoming)?;
         if let Some(destroy) = query.get_child("destroy", ns::MUC_OWNER) {
             let venue = destroy.attr("jid").map(BareJid::new).transpose();
-            let venue = venue.map_err(|_malformed| StanzaError::jid_malformed())?;
-            let password = child_text(destroy, "password", ns::MUC_OWNER);
-            let reason = reason(destroy);
-            self.destroy(venue.as_ref(), reason.as_deref(), password.as_deref(), out);
+            let ending = Ending {
+                venue: venue.map_err(|_malformed| StanzaError::jid_malformed())?,
+                reason: reason(destroy)?,
+                password: child_text(destroy, "password", ns::MUC_OWNER),
+                at: now,
+            };
+            self.destroy(&ending, out);
             return Ok(());
         }
         let form = form::find(query);
-        let form = form.ok_or_else(StanzaError::bad_request)?;
-        match form.attr("type") {
-            Some("submit") => self.configure(incoming, form, out),
-            Some("cancel") => {
-                if self.locked {
-                    self.destroy(None, None, None, out);
-                }
-                Ok(())
-            }
-            _ => Err(StanzaError::bad_request()),
+        let form = Filled::read(form.ok_or_else(StanzaError::bad_request)?)?;
+        if !form.cancelled {
+            return self.configure(incoming, &form, out);
         }
+        if self.locked {
+            self.destroy(&Ending::default(), out);
+        }
+        Ok(())
     }
 
-    fn must_own(&self, incoming: &Incoming) -> Result<(), StanzaError> {
+    pub(super) fn must_own(&self, incoming: &Incoming) -> Result<(), StanzaError> {
         if self.affiliation(&incoming.from) == Affiliation::Owner {
             Ok(())
         } else {
@@ -67,7 +70,7 @@ impl Room {
     fn configure(
         &mut self,
         incoming: &Incoming,
-        form: &Element,
+        form: &Filled,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
         let submitted = self.config.submitted(form)?;
@@ -90,9 +93,22 @@ impl Room {
         if self.config.members_only && !old.members_only {
             self.expel_strangers(out);
         }
+        self.show_again(old.presence_broadcast, out);
         let codes = old.codes(&self.config);
         self.notify(&codes, out);
         Ok(())
+    }
+
+    /// Shows those of the roles whose presence is broadcast now, and hides those of which it is no longer.
+    fn show_again(&mut self, old: Roles, out: &mut Vec<Effect>) {
+        for occupant in self.occupants.iter() {
+            let (was, is) = (old.has(occupant.role), self.is_shown(occupant.role));
+            if was && !is {
+                self.hide(&occupant.nick, &Notice::default(), out);
+            } else if is && !was {
+                self.announce(&occupant.nick, &Notice::default(), out);
+            }
+        }
     }
 
     /// A room keeps an owner, and nobody is in both lists.

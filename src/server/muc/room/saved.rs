@@ -12,6 +12,8 @@ use crate::server::muc::event::{Change, Effect};
 
 const STATE: &str = "state";
 const PEOPLE: &str = "person/";
+const APPLICANTS: &str = "applicant/";
+const AVATAR: &str = "avatar";
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -40,7 +42,16 @@ impl Room {
         room.subject = state.subject;
         room.fresh = false;
         room.affiliations = super::Affiliations::default();
+        let avatar = stored.get(AVATAR);
+        let avatar = avatar.and_then(|avatar| serde_json::from_slice(avatar).ok());
+        room.avatar = avatar.unwrap_or_default();
         for (key, value) in stored {
+            let applicant = key.strip_prefix(APPLICANTS);
+            if let Some(who) = applicant.and_then(|who| BareJid::new(who).ok())
+                && let Ok(nick) = String::from_utf8(value.clone())
+            {
+                room.applicants.insert(who, nick);
+            }
             let who = key
                 .strip_prefix(PEOPLE)
                 .and_then(|who| BareJid::new(who).ok());
@@ -80,23 +91,48 @@ impl Room {
         }
     }
 
+    pub(super) fn persist_applicant(&self, who: &BareJid, out: &mut Vec<Effect>) {
+        if self.config.persistent {
+            let change = applicant(who, self.applicants.get(who));
+            out.push(Effect::Persist(vec![change]));
+        }
+    }
+
+    pub(super) fn persist_avatar(&self, out: &mut Vec<Effect>) {
+        if self.config.persistent {
+            out.push(Effect::Persist(vec![self.picture()]));
+        }
+    }
+
     pub(super) fn persist_all(&self, out: &mut Vec<Effect>) {
         let people = self.affiliations.iter();
         let people = people.map(|(who, affiliate)| person(who, Some(affiliate)));
-        let changes = std::iter::once(self.state()).chain(people);
+        let applicants = self.applicants.iter();
+        let applicants = applicants.map(|(who, nick)| applicant(who, Some(nick)));
+        let changes = [self.state(), self.picture()].into_iter();
+        let changes = changes.chain(people).chain(applicants);
         out.push(Effect::Persist(changes.collect()));
     }
 
     /// No longer persistent: nothing of it stays.
     pub(super) fn forget_all(&self, out: &mut Vec<Effect>) {
         let people = self.affiliations.iter().map(|(who, _)| person(who, None));
-        let state = Change {
-            key: STATE.into(),
+        let applicants = self.applicants.iter();
+        let applicants = applicants.map(|(who, _)| applicant(who, None));
+        let keys = [STATE, AVATAR].into_iter().map(|key| Change {
+            key: key.into(),
             value: None,
-        };
-        out.push(Effect::Persist(
-            std::iter::once(state).chain(people).collect(),
-        ));
+        });
+        let changes = keys.chain(people).chain(applicants);
+        out.push(Effect::Persist(changes.collect()));
+    }
+
+    fn picture(&self) -> Change {
+        let avatar = (!self.avatar.is_none()).then_some(&self.avatar);
+        Change {
+            key: AVATAR.into(),
+            value: avatar.and_then(|avatar| serde_json::to_vec(avatar).ok()),
+        }
     }
 
     fn state(&self) -> Change {
@@ -117,6 +153,13 @@ fn person(who: &BareJid, affiliate: Option<&Affiliate>) -> Change {
     Change {
         key: format!("{PEOPLE}{who}"),
         value: affiliate.and_then(|affiliate| serde_json::to_vec(affiliate).ok()),
+    }
+}
+
+fn applicant(who: &BareJid, nick: Option<&str>) -> Change {
+    Change {
+        key: format!("{APPLICANTS}{who}"),
+        value: nick.map(|nick| nick.as_bytes().to_vec()),
     }
 }
 

@@ -5,14 +5,14 @@ use minidom::rxml::Namespace;
 
 use super::announce::occupant_id;
 use super::occupants::Occupant;
-use super::{Room, Subject};
+use super::{LONGEST_ID, LONGEST_SUBJECT, Room, Subject};
 use crate::server::StanzaError;
 use crate::server::mail::Mail;
 use crate::server::muc::config::Whois;
-use crate::server::muc::event::{Effect, Incoming, Speech};
+use crate::server::muc::event::{Effect, Incoming, Retraction, Reveal, Speech};
 use crate::server::muc::rank::{Affiliation, Role};
 use crate::xmpp::element::{child_text, element, set};
-use crate::xmpp::ns;
+use crate::xmpp::{datetime, ns};
 
 /// Names and namespaces of what is worth keeping, beside bodies.
 const HISTORIC: [(&str, &str); 7] = [
@@ -41,23 +41,36 @@ impl Room {
         if let Some(text) = new_subject(&stanza) {
             return self.change_subject(now, &occupant, text, stanza, out);
         }
+        let retracts = stanza.get_child("retract", ns::RETRACT);
+        let retracts = retracts.and_then(|retract| retract.attr("id"));
+        let retracted = retracts.filter(|id| id.len() <= LONGEST_ID);
+        let retracted = retracted.map(str::to_owned);
+        let attributes = [
+            ("affiliation", self.affiliations.of(&occupant.who).name()),
+            ("role", occupant.role.name()),
+            ("jid", occupant.who.as_str()),
+        ];
+        let item = element("item", ns::MUC_USER, &attributes);
         let historic = is_historic(&stanza);
-        let item = (self.config.whois == Whois::Anyone).then(|| {
-            let attributes = [
-                ("affiliation", self.affiliations.of(&occupant.who).name()),
-                ("role", occupant.role.name()),
-                ("jid", occupant.who.as_str()),
-            ];
-            element("item", ns::MUC_USER, &attributes)
-        });
-        out.push(Effect::Speak(Box::new(Speech {
+        let speech = Speech {
             to: self.everyone(),
             stanza,
             author: occupant.who,
-            item,
+            item: Some(item),
+            is_open: self.config.whois == Whois::Anyone,
             historic,
             archived: historic && self.is_archived(),
-        })));
+        };
+        out.push(match retracted {
+            // XEP-0424, 4.2: in a room messages go by the ids that it has given them.
+            Some(id) => Effect::Retract(Box::new(Retraction {
+                id,
+                author: Some(occupant.id),
+                remains: remains(now, incoming.id()),
+                speech,
+            })),
+            None => Effect::Speak(Box::new(speech)),
+        });
         Ok(())
     }
 
@@ -72,6 +85,9 @@ impl Room {
         let may = occupant.role == Role::Moderator || self.config.change_subject;
         if !may {
             return Err(StanzaError::forbidden().text("You may not change the subject"));
+        }
+        if text.len() > LONGEST_SUBJECT {
+            return Err(StanzaError::not_acceptable().text("The subject is too long"));
         }
         self.subject = (!text.is_empty()).then(|| Subject {
             text,
@@ -134,12 +150,32 @@ impl Room {
         if rank.affiliation == Affiliation::Outcast || (stranger && closed) {
             return Err(StanzaError::forbidden());
         }
+        let sees_all =
+            rank.role == Role::Moderator || self.present(incoming).is_ok_and(|one| one.is_own_bot);
+        let reveal = match self.config.whois {
+            _ if sees_all => Reveal::Everybody,
+            Whois::Anyone => Reveal::Open,
+            Whois::Moderators => Reveal::Nobody,
+        };
         out.push(Effect::Query {
             request: incoming.clone(),
-            reveal: self.reveals_to(rank.role),
+            reveal,
         });
         Ok(())
     }
+}
+
+/// What stays of a message that its author has taken back; `id`: with which message (XEP-0424, 5.1).
+fn remains(now: i64, id: Option<&str>) -> Element {
+    let mut retracted = element(
+        "retracted",
+        ns::RETRACT,
+        &[("stamp", &datetime::stamp(now))],
+    );
+    if let Some(id) = id {
+        set(&mut retracted, "id", id);
+    }
+    retracted
 }
 
 /// A subject without a body or a thread is a change of subject (XEP-0045, 7.2.15).

@@ -6,23 +6,18 @@ use super::Room;
 use crate::server::StanzaError;
 use crate::server::mail::Mail;
 use crate::server::muc::event::{Effect, Incoming};
-use crate::server::muc::form::{self, Form};
 use crate::server::muc::rank::Role;
 use crate::xmpp::element::element;
+use crate::xmpp::form::{self, Field, Filled, Form};
 use crate::xmpp::ns;
 
 impl Room {
     pub(super) fn voice(
         &mut self,
         incoming: &Incoming,
+        form: &Filled,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
-        let form = form::find(&incoming.stanza);
-        let Some(form) =
-            form.filter(|form| form::form_type(form).as_deref() == Some(ns::MUC_REQUEST))
-        else {
-            return Err(self.unhandled(incoming));
-        };
         let occupant = self.present(incoming)?;
         match occupant.role {
             Role::Moderator => self.answer_voice(incoming, form, out),
@@ -43,11 +38,24 @@ impl Room {
 
     fn voice_request(&self, jid: &str, nick: &str) -> Element {
         let form = Form::new("form", ns::MUC_REQUEST)
-            .title("Voice request", "Grant a voice to this person?")
-            .field("list-single", "muc#role", "Requested role", ["participant"])
-            .field("jid-single", "muc#jid", "User ID", [jid])
-            .field("text-single", "muc#roomnick", "Room nickname", [nick])
-            .boolean("muc#request_allow", "Grant voice to this person?", false)
+            .title("Voice request")
+            .instructions("Grant a voice to this person?")
+            .field(
+                Field::new("list-single", "muc#role")
+                    .label("Requested role")
+                    .value("participant"),
+            )
+            .field(
+                Field::new("jid-single", "muc#jid")
+                    .label("User ID")
+                    .value(jid),
+            )
+            .field(
+                Field::new("text-single", "muc#roomnick")
+                    .label("Room nickname")
+                    .value(nick),
+            )
+            .field(Field::boolean("muc#request_allow", false).label("Grant voice to this person?"))
             .build();
         let from = [("from", self.address.as_str())];
         let mut message = element("message", ns::JABBER_CLIENT, &from);
@@ -58,17 +66,18 @@ impl Room {
     fn answer_voice(
         &mut self,
         incoming: &Incoming,
-        form: &Element,
+        form: &Filled,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
-        let allowed = form::value(form, "muc#request_allow");
-        if allowed.and_then(|text| form::boolean(&text)) != Some(true) {
+        let allowed = form.value("muc#request_allow");
+        if allowed.and_then(form::boolean) != Some(true) {
             return Ok(());
         }
-        let nick = form::value(form, "muc#roomnick").ok_or_else(StanzaError::bad_request)?;
-        let waits = self.occupants.get(&nick).map(|one| one.role) == Some(Role::Visitor);
+        let nick = form.value("muc#roomnick");
+        let nick = nick.ok_or_else(StanzaError::bad_request)?;
+        let waits = self.occupants.get(nick).map(|one| one.role) == Some(Role::Visitor);
         if waits {
-            self.change_role(incoming, &nick, Role::Participant, None, out)?;
+            self.change_role(incoming, nick, Role::Participant, None, out)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
 
 use super::occupants::Occupant;
-use super::{Room, absent};
+use super::{LONGEST_ID, Room, absent};
 use crate::server::StanzaError;
 use crate::server::muc::config::PrivateMessages;
 use crate::server::muc::event::{Effect, Incoming};
@@ -172,6 +172,9 @@ impl Room {
         let (Some(session), Some(id)) = (incoming.session(), incoming.id()) else {
             return Err(StanzaError::bad_request());
         };
+        if id.len() > LONGEST_ID {
+            return Err(StanzaError::policy_violation().text("The id is too long"));
+        }
         let id = self.forwarded.add(now, session, id, who);
         readdress(&mut request, &id, &from, &to);
         out.push(Effect::Send(request));

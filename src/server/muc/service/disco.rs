@@ -8,13 +8,15 @@ use crate::server::muc::event::Incoming;
 use crate::xmpp::element::{child_text, element, set, text_element};
 use crate::xmpp::ns;
 
-const FEATURES: [&str; 6] = [
+const FEATURES: [&str; 8] = [
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
     ns::MUC,
     ns::OID,
     ns::RSM,
     ns::PING,
+    ns::VCARD,
+    ns::HATS,
 ];
 
 /// So many rooms are on a page at most.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use jid::{FullJid, Jid};
+use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
 
 use super::{Outbound, Posted, Service};
+use crate::server::feature::push;
 use crate::server::mail::Mail;
 use crate::server::muc::event::Incoming;
 use crate::server::session::{MAILBOX, Session};
@@ -28,6 +29,7 @@ impl Outbound for People {
         let Some(session) = self.0.session(to) else {
             return Posted::Gone;
         };
+        push::posted(&self.0, &session, &mail);
         if !session.try_send(mail) {
             return Posted::Gone;
         }
@@ -36,6 +38,36 @@ impl Outbound for People {
         } else {
             Posted::Done
         }
+    }
+
+    fn post_all(&self, to: &FullJid, mails: &[Mail]) -> Posted {
+        if !self.0.is_local(to.domain().as_str()) {
+            return Posted::Elsewhere;
+        }
+        // Looked up once.
+        let Some(session) = self.0.session(to) else {
+            return Posted::Gone;
+        };
+        if !mails
+            .iter()
+            .all(|mail| session.try_send(mail.addressed(to)))
+        {
+            return Posted::Gone;
+        }
+        if session.room() < TIGHT {
+            Posted::Tight
+        } else {
+            Posted::Done
+        }
+    }
+
+    fn said(
+        &self,
+        members: &mut dyn Iterator<Item = &BareJid>,
+        author: &BareJid,
+        stanza: &Element,
+    ) {
+        push::said(&self.0, members, author, stanza);
     }
 
     fn route(&self, stanza: Element) -> BoxFuture<'_, ()> {
@@ -62,8 +94,12 @@ impl Host for Service {
                 return;
             };
             let refusable = refusable(&stanza);
+            let from = stanza.from().clone();
+            let session = from.try_as_full().ok();
+            let session = session.and_then(|session| server.session(session));
             let incoming = Incoming {
-                from: stanza.from().clone(),
+                is_own_bot: session.is_some_and(|session| session.origin.is_own_bot()),
+                from,
                 to,
                 stanza: stanza.into_element(),
             };

@@ -1,6 +1,5 @@
 //! A room in memory, and its effects made real. All of it runs under the room's lock.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -8,11 +7,14 @@ use jid::{BareJid, FullJid};
 use minidom::Element;
 use tracing::{debug, error};
 
-use super::{Cell, LOCKED, MOST_LIVING, Outbound, Posted, ROOMS, Service, limited, lock};
+use super::tombstones::TOMBSTONE;
+use super::{Cell, LOCKED, MOST_LIVING, Outbound, Posted, ROOMS, Service, lock};
 use crate::server::StanzaError;
 use crate::server::mail::Mail;
-use crate::server::muc::event::{Change, Effect, Event, Incoming, Speech};
-use crate::server::muc::history::{Entry, Request, Spoken, select};
+use crate::server::muc::event::{
+    Change, Effect, Event, Incoming, Retraction, Reveal, Speech, Tombstone,
+};
+use crate::server::muc::history::{Entry, HIDDEN, Past, Request, Spoken};
 use crate::server::muc::room::{Listing, Room};
 use crate::storage::{Answer, Batch, Durability};
 use crate::xmpp::ns;
@@ -20,7 +22,7 @@ use crate::xmpp::ns;
 pub(super) struct Living {
     room: Room,
     /// What those who enter get to read.
-    past: VecDeque<Entry>,
+    past: Past,
     /// Since when it is in memory.
     since: i64,
     /// Not to be used any more: found in the map a moment ago, gone from it now.
@@ -32,7 +34,7 @@ pub(super) struct Living {
 pub(super) struct Outcome {
     pub(super) reply: Option<Element>,
     pub(super) later: Vec<Element>,
-    pub(super) queries: Vec<(Incoming, bool)>,
+    pub(super) queries: Vec<(Incoming, Reveal)>,
     /// Before the reply goes out.
     pub(super) persisted: Vec<Answer<()>>,
     /// When the archive has what was said.
@@ -46,11 +48,10 @@ pub(super) struct Outcome {
 }
 
 impl Living {
-    pub(super) fn cell(room: Room, past: Vec<Entry>, since: i64) -> Cell {
-        let limit = past.len();
+    pub(super) fn cell(room: Room, past: Past, since: i64) -> Cell {
         Arc::new(tokio::sync::Mutex::new(Self {
             room,
-            past: limited(past, limit),
+            past,
             since,
             closed: false,
         }))
@@ -115,13 +116,13 @@ impl Living {
                     send(outbound, stanza, outcome);
                 }
                 Effect::Broadcast { to, stanza } => broadcast(outbound, &to, &stanza, outcome),
-                Effect::Deliver { to, stanzas } => {
-                    for stanza in stanzas {
-                        broadcast(outbound, std::slice::from_ref(&to), &stanza, outcome);
-                    }
-                }
+                Effect::Deliver { to, stanzas } => deliver(outbound, &to, &stanzas, outcome),
                 Effect::Speak(speech) => {
                     self.speak(service, outbound, now, *speech, outcome).await;
+                }
+                Effect::Retract(retraction) => {
+                    self.retract(service, outbound, now, *retraction, outcome)
+                        .await;
                 }
                 Effect::History { to, request } => {
                     self.tell(service, outbound, &to, request, outcome);
@@ -132,7 +133,7 @@ impl Living {
                     let submitted = service.storage.submit(batch, Durability::Power);
                     outcome.persisted.push(submitted.written);
                 }
-                Effect::Destroyed => self.destroy(service).await,
+                Effect::Destroyed(tombstone) => self.destroy(service, tombstone).await,
             }
         })
     }
@@ -146,13 +147,13 @@ impl Living {
         speech: Speech,
         outcome: &mut Outcome,
     ) {
-        let mut stanza = speech.stanza;
+        let (mut stanza, author) = (speech.stanza, speech.author.clone());
         if speech.historic {
             let id = if speech.archived {
                 let spoken = Spoken {
                     at: now,
                     author: speech.author,
-                    stanza: with_item(&stanza, speech.item),
+                    stanza: with_author(&stanza, speech.item, speech.is_open),
                 };
                 match service.history.append(self.room.address(), spoken).await {
                     Ok((id, written)) => {
@@ -167,14 +168,43 @@ impl Living {
             } else {
                 crate::server::random_id()
             };
-            let entry = Entry::numbered(self.room.address(), now, stanza, &id);
-            stanza = entry.stanza.clone();
-            self.past.push_back(entry);
-            while self.past.len() > service.policy.history {
-                self.past.pop_front();
-            }
+            stanza = Entry::numbered(self.room.address(), now, stanza, &id).stanza;
         }
-        broadcast(outbound, &speech.to, &Mail::for_many(stanza), outcome);
+        let mail = Mail::for_many(stanza);
+        if speech.historic {
+            self.past.push(now, mail.clone());
+            outbound.said(&mut self.room.members(), &author, mail.shared());
+        }
+        broadcast(outbound, &speech.to, &mail, outcome);
+    }
+
+    /// Takes back what was said, in memory and in the archive, then tells all. What is not there a moderator cannot take
+    /// back; an author's word is passed on all the same, as others may still have the message.
+    async fn retract(
+        &mut self,
+        service: &Service,
+        outbound: &dyn Outbound,
+        now: i64,
+        retraction: Retraction,
+        outcome: &mut Outcome,
+    ) {
+        let Retraction {
+            id,
+            author,
+            remains,
+            speech,
+        } = retraction;
+        let author = author.as_deref();
+        let here = self.past.retract(&id, author, &remains);
+        let room = self.room.address();
+        let kept = service.history.retract(room, &id, author, &remains).await;
+        match kept {
+            Ok(false) if !here && author.is_none() => {
+                outcome.failed = Some(StanzaError::item_not_found());
+            }
+            Ok(_) => self.speak(service, outbound, now, speech, outcome).await,
+            Err(error) => outcome.failed = Some(error),
+        }
     }
 
     fn tell(
@@ -187,14 +217,12 @@ impl Living {
     ) {
         let most = service.policy.history;
         request.stanzas = Some(request.stanzas.unwrap_or(most).min(most));
-        for stanza in select(&self.past, &request, self.room.address()) {
-            let mail = Mail::for_many(stanza);
-            broadcast(outbound, std::slice::from_ref(to), &mail, outcome);
-        }
+        let past = self.past.select(&request, self.room.address());
+        deliver(outbound, to, &past, outcome);
     }
 
-    /// Nothing of it stays. What the store does not delete now is there after a restart, and is said so.
-    async fn destroy(&mut self, service: &Service) {
+    /// Nothing of it stays but its tombstone. What the store does not delete now is there after a restart, and is said so.
+    async fn destroy(&mut self, service: &Service, tombstone: Option<Tombstone>) {
         if self.closed {
             return;
         }
@@ -202,8 +230,11 @@ impl Living {
         let address = self.room.address().clone();
         if let Some(node) = address.node() {
             service.forget(node.as_str(), true);
+            if let Some(tombstone) = &tombstone {
+                service.bury(node.as_str(), tombstone.clone());
+            }
         }
-        if let Err(failure) = delete(service, &address).await {
+        if let Err(failure) = delete(service, &address, tombstone).await {
             error!(room = %address, "A destroyed room was not deleted from the store: {failure}");
         }
         if let Err(failure) = service.history.forget(&address).await {
@@ -212,15 +243,22 @@ impl Living {
     }
 }
 
-async fn delete(service: &Service, address: &BareJid) -> crate::storage::Result<()> {
+async fn delete(
+    service: &Service,
+    address: &BareJid,
+    tombstone: Option<Tombstone>,
+) -> crate::storage::Result<()> {
     let owner = address.as_str();
     let stored = service.storage.list(ROOMS, owner, "").await?;
-    if stored.is_empty() {
+    if stored.is_empty() && tombstone.is_none() {
         return Ok(());
     }
     let mut batch = Batch::new();
     for (key, _) in stored {
         batch = batch.delete(ROOMS, owner, &key);
+    }
+    if let Some(value) = tombstone.and_then(|left| serde_json::to_vec(&left).ok()) {
+        batch = batch.put(ROOMS, owner, TOMBSTONE, value);
     }
     service.storage.commit(batch).await?;
     Ok(())
@@ -237,11 +275,12 @@ fn batch(address: &BareJid, changes: Vec<Change>) -> Batch {
     batch
 }
 
-/// The archive of a non-anonymous room tells who spoke (XEP-0313, 7.1).
-fn with_item(stanza: &Element, item: Option<Element>) -> Element {
+/// The archive tells who spoke (XEP-0313, 7.1); where the room hid it at the time, to those alone who may know it then too.
+fn with_author(stanza: &Element, item: Option<Element>, is_open: bool) -> Element {
     let mut stanza = stanza.clone();
     if let Some(item) = item {
-        let mut x = Element::bare("x", ns::MUC_USER);
+        let namespace = if is_open { ns::MUC_USER } else { HIDDEN };
+        let mut x = Element::bare("x", namespace);
         x.append_child(item);
         stanza.append_child(x);
     }
@@ -259,6 +298,18 @@ fn send(outbound: &dyn Outbound, stanza: Element, outcome: &mut Outcome) {
             }
         }
         _ => outcome.later.push(stanza),
+    }
+}
+
+fn deliver(outbound: &dyn Outbound, to: &FullJid, mails: &[Mail], outcome: &mut Outcome) {
+    match outbound.post_all(to, mails) {
+        Posted::Done => {}
+        Posted::Tight => outcome.tight = true,
+        Posted::Gone => outcome.lost.push(to.clone()),
+        Posted::Elsewhere => {
+            let stanzas = mails.iter().map(|mail| mail.addressed(to).element());
+            outcome.later.extend(stanzas);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod disco;
 mod floods;
 mod host;
 mod living;
+mod tombstones;
 
 #[cfg(test)]
 mod tests;
@@ -22,15 +23,16 @@ use tracing::error;
 
 pub use self::host::People;
 
-use self::floods::Floods;
+use self::floods::{Floods, cost};
 use self::living::{Living, Outcome};
+use self::tombstones::{TOMBSTONE, Tombstones};
 use super::config::Config;
-use super::event::{Event, Incoming};
-use super::history::{Entry, History};
+use super::event::{Event, Incoming, Reveal};
+use super::history::{History, Past};
 use super::room::{Limits, Listing, Room, Stored};
 use crate::server::StanzaError;
 use crate::server::mail::Mail;
-use crate::storage::{Answer, KeyValue, Storage};
+use crate::storage::{Answer, Batch, KeyValue, Storage};
 use crate::xmpp::ns;
 
 /// By the room's JID.
@@ -45,12 +47,21 @@ const LOCKED: i64 = 300_000;
 /// How long somebody who speaks waits where a listener does not keep up.
 const BREATH: Duration = Duration::from_millis(25);
 
-/// Who may create rooms.
+/// Who may create rooms. The server's own bots always may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Creators {
     Anyone,
     /// Users of this domain.
     Domain(String),
+    People(Vec<BareJid>),
+}
+
+/// What a reload may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Creation {
+    pub creators: Creators,
+    /// So many rooms may exist that one person has created.
+    pub rooms_per_person: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -62,11 +73,9 @@ pub struct Policy {
     /// How a new room is.
     pub config: Config,
     pub limits: Limits,
-    pub creators: Creators,
+    pub creation: Creation,
     /// Whether a new room waits for its configuration (XEP-0045, 10.1.1).
     pub locks: bool,
-    /// So many rooms may exist that one person has created.
-    pub rooms_per_person: usize,
     /// So many messages are sent to who enters, at most.
     pub history: usize,
 }
@@ -79,9 +88,11 @@ impl Policy {
             name: "Chat rooms".into(),
             config: Config::default(),
             limits: Limits::default(),
-            creators: Creators::Domain(domain.to_owned()),
+            creation: Creation {
+                creators: Creators::Domain(domain.to_owned()),
+                rooms_per_person: 100,
+            },
             locks: true,
-            rooms_per_person: 100,
             history: 50,
         }
     }
@@ -103,6 +114,25 @@ pub enum Posted {
 pub trait Outbound: Send + Sync {
     /// Puts a stanza into a session's mailbox. Waits for nobody.
     fn post(&self, to: &FullJid, mail: Mail) -> Posted;
+    /// Many for one session, such as all occupants for who enters; what becomes of the last that was tried.
+    fn post_all(&self, to: &FullJid, mails: &[Mail]) -> Posted {
+        let mut posted = Posted::Done;
+        for mail in mails {
+            posted = self.post(to, mail.addressed(to));
+            if posted == Posted::Gone {
+                break;
+            }
+        }
+        posted
+    }
+    /// Something was said, which matters to these members of the room also while they are not in it.
+    fn said(
+        &self,
+        _members: &mut dyn Iterator<Item = &BareJid>,
+        _author: &BareJid,
+        _stanza: &Element,
+    ) {
+    }
     /// Sends a stanza to wherever it is addressed.
     fn route(&self, stanza: Element) -> BoxFuture<'_, ()>;
 }
@@ -117,6 +147,8 @@ pub struct Service {
     living: Mutex<HashMap<String, Cell>>,
     /// All that exist, by local part.
     listings: Mutex<BTreeMap<String, Listing>>,
+    tombstones: Mutex<Tombstones>,
+    creation: Mutex<Creation>,
     floods: Mutex<Floods>,
 }
 
@@ -128,32 +160,51 @@ impl Service {
         history: Arc<dyn History>,
     ) -> crate::storage::Result<Self> {
         policy.limits.archive = history.is_archive();
-        let mut listings = BTreeMap::new();
+        let (mut listings, mut tombstones) = (BTreeMap::new(), Tombstones::new());
         for owner in storage.owners(ROOMS).await? {
             let Ok(address) = BareJid::new(&owner) else {
                 continue;
             };
-            let key = Room::listing_key();
+            let Some(node) = address.node() else {
+                continue;
+            };
+            if address.domain() != policy.host.domain() {
+                continue;
+            }
+            let (node, key) = (node.as_str().to_owned(), Room::listing_key());
             let state = storage.get(ROOMS, &owner, key).await?;
             let stored = Stored::from_iter(state.map(|state| (key.to_owned(), state)));
-            if let (Some(node), Some(listing)) = (address.node(), Room::stored_listing(&stored))
-                && address.domain() == policy.host.domain()
-            {
-                listings.insert(node.as_str().to_owned(), listing);
+            if let Some(listing) = Room::stored_listing(&stored) {
+                listings.insert(node, listing);
+            } else if let Some(left) = storage.get(ROOMS, &owner, TOMBSTONE).await? {
+                if let Some(tombstone) = tombstones::read(&left) {
+                    tombstones.insert(node, tombstone);
+                } else {
+                    let batch = Batch::new().delete(ROOMS, &owner, TOMBSTONE);
+                    storage.note(batch).await?;
+                }
             }
         }
+        let creation = policy.creation.clone();
         Ok(Self {
             policy,
             storage,
             history,
             living: Mutex::default(),
             listings: Mutex::new(listings),
+            tombstones: Mutex::new(tombstones),
+            creation: Mutex::new(creation),
             floods: Mutex::default(),
         })
     }
 
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Who may create rooms from now on.
+    pub fn set_creation(&self, creation: Creation) {
+        *lock(&self.creation) = creation;
     }
 
     /// How many rooms there are.
@@ -188,7 +239,10 @@ impl Service {
         node: &str,
         incoming: &Incoming,
     ) -> Result<Outcome, StanzaError> {
-        if enters(incoming) && !lock(&self.floods).admit(&incoming.from.to_bare(), now()) {
+        let sender = incoming.from.to_bare();
+        if let Some(cost) = cost(incoming)
+            && !lock(&self.floods).admit(&sender, cost, now())
+        {
             return Err(StanzaError::resource_constraint().text("Not so fast"));
         }
         loop {
@@ -223,6 +277,7 @@ impl Service {
             return Err(StanzaError::internal_server_error());
         };
         let past = self.history.newest(&address, self.policy.history).await?;
+        let past = Past::new(self.policy.history, past);
         let cell = Living::cell(room, past, now());
         // Somebody else may have been faster; then theirs is the room.
         let mut living = lock(&self.living);
@@ -237,7 +292,8 @@ impl Service {
             return Err(StanzaError::item_not_found());
         };
         let creator = incoming.from.to_bare();
-        self.may_create(&creator)?;
+        self.may_create(&creator, incoming.is_own_bot)?;
+        self.may_succeed(node, &creator)?;
         let mut secret = [0; 32];
         if getrandom::fill(&mut secret).is_err() {
             return Err(StanzaError::internal_server_error());
@@ -252,7 +308,8 @@ impl Service {
             policy.locks,
         );
         let listing = room.listing();
-        let cell = Living::cell(room, Vec::new(), now());
+        let past = Past::new(policy.history, Vec::new());
+        let cell = Living::cell(room, past, now());
         let mut living = lock(&self.living);
         let cell = living.entry(node.to_owned()).or_insert_with(|| {
             lock(&self.listings).insert(node.to_owned(), listing);
@@ -261,15 +318,22 @@ impl Service {
         Ok(Arc::clone(cell))
     }
 
-    fn may_create(&self, creator: &BareJid) -> Result<(), StanzaError> {
-        if let Creators::Domain(domain) = &self.policy.creators
-            && creator.domain().as_str() != domain
-        {
+    fn may_create(&self, creator: &BareJid, is_own_bot: bool) -> Result<(), StanzaError> {
+        let Creation {
+            creators,
+            rooms_per_person,
+        } = lock(&self.creation).clone();
+        let may = match creators {
+            Creators::Anyone => true,
+            Creators::Domain(domain) => creator.domain().as_str() == domain,
+            Creators::People(people) => people.contains(creator),
+        };
+        if !may && !is_own_bot {
             return Err(StanzaError::not_allowed().text("You may not create rooms here"));
         }
         let listings = lock(&self.listings);
         let own = listings.values().filter(|one| one.creator == *creator);
-        if own.count() >= self.policy.rooms_per_person {
+        if own.count() >= rooms_per_person {
             return Err(StanzaError::resource_constraint().text("You have created many rooms"));
         }
         Ok(())
@@ -311,7 +375,7 @@ impl Service {
         outcome.said
     }
 
-    async fn query(&self, outbound: &dyn Outbound, request: Incoming, reveal: bool) {
+    async fn query(&self, outbound: &dyn Outbound, request: Incoming, reveal: Reveal) {
         let room = request.to.to_bare();
         let answers = self.history.query(&room, &request, reveal).await;
         let answers = answers.unwrap_or_else(|error| Vec::from_iter(request.error(&error)));
@@ -371,10 +435,4 @@ fn now() -> i64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What was said before, at most so much of it.
-fn limited(past: Vec<Entry>, limit: usize) -> std::collections::VecDeque<Entry> {
-    let skipped = past.len().saturating_sub(limit);
-    past.into_iter().skip(skipped).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::server::muc::event::Incoming;
-use crate::server::muc::history::{Appended, NoArchive, Reply, Spoken};
+use crate::server::muc::history::{Appended, Entry, NoArchive, Reply, Spoken};
 use crate::server::testing;
 use crate::xmpp::element::child_text;
 
@@ -163,17 +163,87 @@ async fn a_persistent_room_is_there_after_a_restart_until_it_is_destroyed() {
     assert_eq!(crowd.outcome(A), "ok");
     assert_eq!(crowd.take("b@elsewhere.example/x").len(), 1);
     assert!(rooms(&after, &crowd).await.is_empty());
-    assert!(storage.owners(ROOMS).await.unwrap().is_empty());
+    let left = storage.list(ROOMS, "lobby@rooms.example.org", "").await;
+    let keys: Vec<String> = left.unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [TOMBSTONE]);
     assert_eq!(service(policy(), &storage).await.rooms(), 0);
+}
+
+#[tokio::test]
+async fn a_destroyed_room_leaves_a_tombstone_that_says_where_to_go() {
+    let storage = Storage::in_memory().unwrap();
+    let crowd = Crowd::default();
+    let before = service(policy(), &storage).await;
+    enter(&before, &crowd, A, "lobby", "a").await;
+    configure(&before, &crowd, A, "persistentroom", "1").await;
+    let destroy = format!(
+        "<iq type='set' id='d' to='lobby@rooms.example.org'><query xmlns='{}'><destroy jid='hall@rooms.example.org'><reason>Draughty</reason></destroy></query></iq>",
+        ns::MUC_OWNER
+    );
+    send(&before, &crowd, A, &destroy).await;
+    let after = service(policy(), &storage).await;
+    for service in [&before, &after] {
+        enter(service, &crowd, B, "lobby", "b").await;
+        let refused = String::from(&crowd.take(B)[0]);
+        for part in ["gone", "xmpp:hall@rooms.example.org?join", "Draughty"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        assert_eq!(service.rooms(), 0);
+    }
+    crowd.take(A);
+    enter(&after, &crowd, A, "lobby", "a").await;
+    assert_eq!(crowd.outcome(A), "ok", "its owner may make it anew");
+    assert!(storage.owners(ROOMS).await.unwrap().is_empty());
+    enter(&after, &crowd, B, "lobby", "b").await;
+    assert_eq!(crowd.outcome(B), "ok");
+}
+
+#[tokio::test]
+async fn the_servers_bots_create_rooms_where_others_may_not() {
+    let storage = Storage::in_memory().unwrap();
+    let (service, crowd) = (service(policy(), &storage).await, Crowd::default());
+    service.set_creation(Creation {
+        creators: Creators::People(vec![BareJid::new("admin@example.org").unwrap()]),
+        rooms_per_person: 1,
+    });
+    enter(&service, &crowd, A, "one", "a").await;
+    assert_eq!(crowd.outcome(A), "not-allowed");
+    enter(&service, &crowd, "admin@example.org/x", "one", "a").await;
+    assert_eq!(crowd.outcome("admin@example.org/x"), "ok");
+    let xml = format!(
+        "<presence from='bot@example.org/x' to='two@rooms.example.org/bot'><x xmlns='{}'/></presence>",
+        ns::MUC
+    );
+    let incoming = Incoming {
+        is_own_bot: true,
+        ..Incoming::read(testing::stanza(&xml)).unwrap()
+    };
+    service.receive(&crowd, incoming).await;
+    assert_eq!(crowd.outcome("bot@example.org/x"), "ok");
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_so() {
+    let storage = Storage::in_memory().unwrap();
+    let (service, crowd) = (service(policy(), &storage).await, Crowd::default());
+    enter(&service, &crowd, A, "lobby", "a").await;
+    let invite = format!(
+        "<message to='lobby@rooms.example.org'><x xmlns='{}'><invite to='b@example.org'/></x></message>",
+        ns::MUC_USER
+    );
+    for _ in 0..50 {
+        send(&service, &crowd, A, &invite).await;
+    }
+    assert_eq!(crowd.outcome(A), "resource-constraint");
+    let invited = crowd.take("b@example.org").len();
+    assert!((29..=40).contains(&invited), "{invited}");
 }
 
 #[tokio::test]
 async fn rooms_are_created_by_those_who_may_and_not_without_end() {
     let storage = Storage::in_memory().unwrap();
-    let few = Policy {
-        rooms_per_person: 2,
-        ..policy()
-    };
+    let mut few = policy();
+    few.creation.rooms_per_person = 2;
     let (service, crowd) = (service(few, &storage).await, Crowd::default());
     enter(&service, &crowd, "m@elsewhere.example/x", "lobby", "m").await;
     assert_eq!(crowd.outcome("m@elsewhere.example/x"), "not-allowed");
@@ -295,9 +365,19 @@ impl History for Fails {
         &'a self,
         room: &'a BareJid,
         request: &'a Incoming,
-        reveal: bool,
+        reveal: Reveal,
     ) -> Reply<'a, Vec<Element>> {
         NoArchive.query(room, request, reveal)
+    }
+
+    fn retract<'a>(
+        &'a self,
+        room: &'a BareJid,
+        id: &'a str,
+        author: Option<&'a str>,
+        remains: &'a Element,
+    ) -> Reply<'a, bool> {
+        NoArchive.retract(room, id, author, remains)
     }
 
     fn forget<'a>(&'a self, room: &'a BareJid) -> Reply<'a, ()> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jid::BareJid;
-use tokio::sync::Mutex;
 
 use super::super::access;
 use super::super::config::Config;
@@ -11,7 +10,7 @@ use super::super::event::{Notification, Recipients, event, of_node};
 use super::super::form::Filled;
 use super::super::node::Record;
 use super::super::{error, store};
-use super::live::{Held, Live};
+use super::live::{Held, Live, Place};
 use super::{Actor, Engine, Outcome, common, wrap};
 use crate::server::{StanzaError, random_id};
 use crate::storage::Batch;
@@ -61,19 +60,22 @@ impl Engine {
         if nodes.contains_key(name) {
             return Err(StanzaError::conflict());
         }
-        if nodes.len() >= self.0.profile.limits.nodes {
+        let limits = self.0.profile.limits;
+        let creator = actor.jid.to_bare();
+        let created = nodes.values().filter(|place| place.creator == creator);
+        if nodes.len() >= limits.nodes || created.count() >= limits.nodes_per_creator {
             return Err(error::with(
                 StanzaError::policy_violation(),
                 "max-nodes-exceeded",
             ));
         }
-        let record = Record::new(config, actor.jid.to_bare(), (self.0.clock)());
+        let record = Record::new(config, creator, (self.0.clock)());
         let batch = store::put_node(Batch::new(), service, name, &record)?;
         self.0.storage.commit(batch).await?;
-        let cell = Arc::new(Mutex::new(Live::created(record)));
+        let place = Place::new(Live::created(record));
         // Before anybody else sees it, and could delete it.
-        let live = Arc::clone(&cell).lock_owned().await;
-        nodes.insert(name.to_owned(), cell);
+        let live = place.cell().lock_owned().await;
+        nodes.insert(name.to_owned(), place);
         drop(nodes);
         Ok(Held::new(live, slot))
     }
@@ -87,7 +89,18 @@ impl Engine {
     ) -> Result<Outcome, StanzaError> {
         let mut held = self.existing(service, node).await?;
         access::is_owner(&held.record, &actor.relation, &actor.jid.to_bare())?;
-        self.remove(service, node, &mut held).await?;
+        self.delete_held(service, node, &mut held, redirect).await
+    }
+
+    /// Deletes a node, and says so to its subscribers.
+    async fn delete_held(
+        &self,
+        service: &BareJid,
+        node: &str,
+        held: &mut Held,
+        redirect: Option<String>,
+    ) -> Result<Outcome, StanzaError> {
+        self.remove(service, node, held).await?;
         let mut deleted = of_node("delete", node);
         if let Some(uri) = redirect {
             deleted.append_child(element("redirect", ns::PUBSUB_EVENT, &[("uri", &uri)]));
@@ -125,9 +138,37 @@ impl Engine {
 
     /// Deletes everything of a service whose account is gone.
     pub async fn delete_service(&self, service: &BareJid) -> Result<(), StanzaError> {
-        for (name, mut held) in self.every(service).await? {
-            self.remove(service, &name, &mut held).await?;
+        for name in self.names(service).await? {
+            if let Some(mut held) = self.find(service, &name).await? {
+                self.remove(service, &name, &mut held).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Forgets an account that is gone: its subscriptions, its affiliations, and the nodes that have no other owner.
+    pub async fn forget(
+        &self,
+        service: &BareJid,
+        account: &BareJid,
+    ) -> Result<Vec<Notification>, StanzaError> {
+        let mut told = Vec::new();
+        for name in self.names(service).await? {
+            let Some(mut held) = self.find(service, &name).await? else {
+                continue;
+            };
+            let mut record = Record::clone(&held.record);
+            record.affiliations.remove(account);
+            record
+                .subscriptions
+                .retain(|subscriber, _| subscriber.to_bare() != *account);
+            if record.owners().next().is_none() {
+                let outcome = self.delete_held(service, &name, &mut held, None).await?;
+                told.extend(outcome.notifications);
+            } else if record != *held.record {
+                self.save(service, &name, &mut held, record).await?;
+            }
+        }
+        Ok(told)
     }
 }

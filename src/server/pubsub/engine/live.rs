@@ -15,7 +15,7 @@ use crate::storage::Storage;
 
 /// A service that is read from the store once.
 pub(super) type Slot = Arc<OnceCell<Service>>;
-type Cell = Arc<Mutex<Live>>;
+pub(super) type Cell = Arc<Mutex<Live>>;
 
 /// The services in memory.
 pub(super) struct Services {
@@ -53,14 +53,33 @@ impl Services {
 
 /// The nodes of a service.
 pub(super) struct Service {
-    pub(super) nodes: RwLock<BTreeMap<String, Cell>>,
+    pub(super) nodes: RwLock<BTreeMap<String, Place>>,
+}
+
+/// Where a node is, and whose: so many has each.
+pub(super) struct Place {
+    pub(super) creator: BareJid,
+    cell: Cell,
+}
+
+impl Place {
+    pub(super) fn new(live: Live) -> Self {
+        Self {
+            creator: live.record.creator.clone(),
+            cell: Arc::new(Mutex::new(live)),
+        }
+    }
+
+    pub(super) fn cell(&self) -> Cell {
+        Arc::clone(&self.cell)
+    }
 }
 
 impl Service {
     pub(super) fn new(nodes: Vec<(String, Record)>) -> Self {
         let nodes = nodes
             .into_iter()
-            .map(|(name, record)| (name, Arc::new(Mutex::new(Live::new(record)))))
+            .map(|(name, record)| (name, Place::new(Live::new(record))))
             .collect();
         Self {
             nodes: RwLock::new(nodes),

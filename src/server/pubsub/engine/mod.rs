@@ -8,16 +8,17 @@ mod publish;
 mod read;
 mod subscribe;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jid::{BareJid, Jid};
 use minidom::Element;
 
-use self::live::{Held, Live, Service, Services, Slot};
+use self::live::{Held, Live, Place, Service, Services, Slot};
 use super::access::Relation;
 use super::config::{AccessModel, Config};
 use super::error;
-use super::event::Notification;
+use super::event::{Audience, Notification};
 use super::node::Record;
 use super::request::Request;
 use super::store;
@@ -31,6 +32,8 @@ use crate::xmpp::ns;
 pub struct Limits {
     /// Nodes of a service.
     pub nodes: usize,
+    /// Nodes that one account has created.
+    pub nodes_per_creator: usize,
     /// Items of a node; what "max" stands for.
     pub items: usize,
     /// Bytes of an item.
@@ -46,6 +49,7 @@ pub struct Limits {
 impl Limits {
     pub const PERSONAL: Self = Self {
         nodes: 250,
+        nodes_per_creator: 250,
         items: 10_000,
         item_bytes: 512 * 1_024,
         node_bytes: 4 * 1_024 * 1_024,
@@ -54,6 +58,7 @@ impl Limits {
     };
     pub const PUBLIC: Self = Self {
         nodes: 10_000,
+        nodes_per_creator: 250,
         items: 10_000,
         item_bytes: 256 * 1_024,
         node_bytes: 8 * 1_024 * 1_024,
@@ -74,25 +79,30 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// A pubsub service of its own, without rosters or presence.
+    /// A pubsub service of its own. A node is made by who wants it, not by a publication to a name with a mistake in it.
     pub const PUBLIC: Self = Self {
         defaults: |_| Config::public(),
         access_models: &[
             AccessModel::Open,
+            AccessModel::Presence,
+            AccessModel::Roster,
             AccessModel::Authorize,
             AccessModel::Whitelist,
         ],
-        auto_create: true,
+        auto_create: false,
         limits: Limits::PUBLIC,
     };
 }
 
 /// Who asks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Actor {
     pub jid: Jid,
+    /// What they are to the service.
     pub relation: Relation,
     pub may_create: bool,
+    /// Where what they are depends on the node, as each has owners of its own: who knows it.
+    pub rosters: Option<Arc<dyn Audience>>,
 }
 
 impl Actor {
@@ -102,6 +112,17 @@ impl Actor {
             jid: jid.into(),
             relation: Relation::owner(),
             may_create: true,
+            rosters: None,
+        }
+    }
+
+    /// What the actor is to those whose node it is.
+    async fn relation_to(&self, service: &BareJid, record: &Record) -> Cow<'_, Relation> {
+        match &self.rosters {
+            Some(rosters) if !self.relation.owner => {
+                Cow::Owned(rosters.relation(service, record, &self.jid.to_bare()).await)
+            }
+            _ => Cow::Borrowed(&self.relation),
         }
     }
 }
@@ -248,7 +269,7 @@ impl Engine {
         let Some(service) = slot.get() else {
             return Ok(None);
         };
-        let Some(cell) = service.nodes.read().await.get(node).cloned() else {
+        let Some(cell) = service.nodes.read().await.get(node).map(Place::cell) else {
             return Ok(None);
         };
         let held = Held::new(cell.lock_owned().await, slot);
@@ -262,27 +283,27 @@ impl Engine {
             .ok_or_else(StanzaError::item_not_found)
     }
 
-    /// Every node of a service, in the order of their names.
-    async fn every(&self, service: &BareJid) -> Result<Vec<(String, Held)>, StanzaError> {
-        let slot = self.service(service).await?;
-        let Some(service) = slot.get() else {
-            return Ok(Vec::new());
-        };
-        let cells: Vec<_> = service
-            .nodes
-            .read()
-            .await
-            .iter()
-            .map(|(name, cell)| (name.clone(), Arc::clone(cell)))
-            .collect();
-        let mut nodes = Vec::with_capacity(cells.len());
-        for (name, cell) in cells {
-            let held = Held::new(cell.lock_owned().await, Arc::clone(&slot));
-            if !held.gone {
-                nodes.push((name, held));
+    /// The records of a service's nodes, or of one, in the order of their names.
+    async fn records(
+        &self,
+        service: &BareJid,
+        node: Option<&str>,
+    ) -> Result<Vec<(String, Arc<Record>)>, StanzaError> {
+        if let Some(node) = node {
+            let held = self.existing(service, node).await?;
+            return Ok(vec![(node.to_owned(), Arc::clone(&held.record))]);
+        }
+        let names = self.names(service).await?;
+        let mut records = Vec::with_capacity(names.len());
+        // One after the other: nobody waits for a node because somebody looks at all of them.
+        for name in names {
+            if let Some(held) = self.find(service, &name).await? {
+                let record = Arc::clone(&held.record);
+                drop(held);
+                records.push((name, record));
             }
         }
-        Ok(nodes)
+        Ok(records)
     }
 
     /// Stores a node's record and then holds it.

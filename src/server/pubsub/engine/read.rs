@@ -20,6 +20,9 @@ use crate::server::StanzaError;
 use crate::xmpp::element::{element, set};
 use crate::xmpp::{datetime, ns};
 
+/// So many nodes or items are on a page of disco#items at most.
+const DISCO_PAGE: usize = 250;
+
 impl Engine {
     pub(super) async fn items(
         &self,
@@ -31,7 +34,8 @@ impl Engine {
         paging: &Paging,
     ) -> Result<Outcome, StanzaError> {
         let mut held = self.existing(service, node).await?;
-        access::may_read(&held.record, &actor.relation, &actor.jid.to_bare())?;
+        let relation = actor.relation_to(service, &held.record).await;
+        access::may_read(&held.record, &relation, &actor.jid.to_bare())?;
         let entries = self.entries(service, node, &mut held).await?;
         let (mut outer, mut inner) = common("items", Some(node));
         let chosen: Vec<&(u64, String)> = if ids.is_empty() {
@@ -210,45 +214,57 @@ impl Engine {
         })
     }
 
-    /// The `<item/>`s of disco#items on the service: the nodes that the entity may see (XEP-0060, 5.2).
+    /// The children of disco#items on the service: the nodes that the entity may see (XEP-0060, 5.2), a page of them.
     pub async fn disco_nodes(
         &self,
         service: &BareJid,
         actor: &Actor,
+        paging: &Paging,
     ) -> Result<Vec<Element>, StanzaError> {
         let bare = actor.jid.to_bare();
-        let mut items = Vec::new();
-        for (name, held) in self.every(service).await? {
-            if access::may_read(&held.record, &actor.relation, &bare).is_err() {
-                continue;
+        let mut visible = Vec::new();
+        for (name, record) in self.records(service, None).await? {
+            let relation = actor.relation_to(service, &record).await;
+            if access::may_read(&record, &relation, &bare).is_ok() {
+                visible.push((name, record));
             }
-            let attributes = [("jid", service.as_str()), ("node", &name)];
+        }
+        let names: Vec<&str> = visible.iter().map(|(name, _)| name.as_str()).collect();
+        let (page, set_of_page) = paging.bounded(&names, DISCO_PAGE)?;
+        let chosen = visible.get(page).unwrap_or_default();
+        let mut items = Vec::with_capacity(chosen.len());
+        for (name, record) in chosen {
+            let attributes = [("jid", service.as_str()), ("node", name)];
             let mut item = element("item", ns::DISCO_ITEMS, &attributes);
-            if !held.record.config.title.is_empty() {
-                set(&mut item, "name", &held.record.config.title);
+            if !record.config.title.is_empty() {
+                set(&mut item, "name", &record.config.title);
             }
             items.push(item);
         }
+        items.extend(set_of_page);
         Ok(items)
     }
 
-    /// The `<item/>`s of disco#items on a node: its items (XEP-0060, 5.5).
+    /// The children of disco#items on a node: its items (XEP-0060, 5.5), a page of them.
     pub async fn disco_items(
         &self,
         service: &BareJid,
         actor: &Actor,
         node: &str,
+        paging: &Paging,
     ) -> Result<Vec<Element>, StanzaError> {
         let mut held = self.existing(service, node).await?;
-        access::may_read(&held.record, &actor.relation, &actor.jid.to_bare())?;
+        let relation = actor.relation_to(service, &held.record).await;
+        access::may_read(&held.record, &relation, &actor.jid.to_bare())?;
         let entries = self.entries(service, node, &mut held).await?;
-        Ok(entries
-            .iter()
-            .map(|(_, id)| {
-                let attributes = [("jid", service.as_str()), ("name", id)];
-                element("item", ns::DISCO_ITEMS, &attributes)
-            })
-            .collect())
+        let ids: Vec<&str> = entries.iter().map(|(_, id)| id.as_str()).collect();
+        let (page, set_of_page) = paging.bounded(&ids, DISCO_PAGE)?;
+        let chosen = ids.get(page).unwrap_or_default();
+        let items = chosen.iter().map(|id| {
+            let attributes = [("jid", service.as_str()), ("name", id)];
+            element("item", ns::DISCO_ITEMS, &attributes)
+        });
+        Ok(items.chain(set_of_page).collect())
     }
 
     /// The identity, features and meta-data of disco#info on a node (XEP-0060, 5.3 and 5.4).
@@ -260,7 +276,8 @@ impl Engine {
     ) -> Result<Vec<Element>, StanzaError> {
         let held = self.existing(service, node).await?;
         let record = &held.record;
-        access::may_read(record, &actor.relation, &actor.jid.to_bare())?;
+        let relation = actor.relation_to(service, record).await;
+        access::may_read(record, &relation, &actor.jid.to_bare())?;
         let identity = [("category", "pubsub"), ("type", "leaf")];
         let created = datetime::stamp(record.created);
         let config = &record.config;

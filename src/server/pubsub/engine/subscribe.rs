@@ -69,8 +69,14 @@ impl Engine {
             return Err(error::with(StanzaError::bad_request(), "invalid-jid"));
         }
         let mut held = self.existing(service, node).await?;
-        let state = access::may_subscribe(&held.record, &actor.relation, &bare)?;
+        let relation = actor.relation_to(service, &held.record).await;
+        let state = access::may_subscribe(&held.record, &relation, &bare)?;
         let before = held.record.subscriptions.get(&jid);
+        if state == SubscriptionState::Pending && before.is_some() {
+            // 6.1.3.7: who waits is not waiting anew.
+            let error = StanzaError::not_authorized();
+            return Err(error::with(error, "pending-subscription"));
+        }
         let is_new = before.is_none();
         if is_new && held.record.subscriptions.len() >= self.0.profile.limits.subscriptions {
             let mut error = error::with(StanzaError::policy_violation(), "too-many-subscriptions");
@@ -185,8 +191,8 @@ impl Engine {
     ) -> Result<Outcome, StanzaError> {
         let bare = actor.jid.to_bare();
         let (outer, mut inner) = common("subscriptions", node.as_deref());
-        for (name, held) in self.one_or_every(service, node.as_deref()).await? {
-            for (jid, subscription) in held.record.of(&bare) {
+        for (name, record) in self.records(service, node.as_deref()).await? {
+            for (jid, subscription) in record.of(&bare) {
                 let entry = subscription_element(ns::PUBSUB, Some(&name), jid, subscription);
                 inner.append_child(entry);
             }

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::super::access::Relation;
 use super::super::event::Recipients;
+use super::super::page::Paging;
 use super::super::request::Authorization;
 use super::*;
 
@@ -25,6 +26,7 @@ fn personal() -> Profile {
         auto_create: true,
         limits: Limits {
             nodes: 3,
+            nodes_per_creator: 3,
             items: 5,
             item_bytes: 200,
             node_bytes: 600,
@@ -50,6 +52,7 @@ fn contact() -> Actor {
             ..Relation::default()
         },
         may_create: false,
+        rosters: None,
     }
 }
 
@@ -497,7 +500,10 @@ async fn presence_brings_the_last_items_that_are_wanted_and_may_be_seen() {
     assert_eq!(came(contact(), "mood").await, ["tune"]);
     assert_eq!(came(owner(), "mood").await, ["closed", "tune"]);
     assert!(came(stranger(), "").await.is_empty());
-    let nodes = engine.disco_nodes(&juliet(), &contact()).await.unwrap();
+    let nodes = engine
+        .disco_nodes(&juliet(), &contact(), &Paging::default())
+        .await
+        .unwrap();
     assert_eq!(nodes.len(), 2);
 }
 

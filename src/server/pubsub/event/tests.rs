@@ -28,8 +28,17 @@ fn contact(jid: &BareJid) -> Relation {
 }
 
 impl Audience for Contacts {
-    fn relation<'a>(&'a self, _: &'a BareJid, jid: &'a BareJid) -> BoxFuture<'a, Relation> {
+    fn relation<'a>(
+        &'a self,
+        _: &'a BareJid,
+        _: &'a Record,
+        jid: &'a BareJid,
+    ) -> BoxFuture<'a, Relation> {
         Box::pin(async { contact(jid) })
+    }
+
+    fn is_present(&self, jid: &Jid) -> bool {
+        jid.to_bare() == bare("nurse@capulet.example")
     }
 
     fn followers<'a>(&'a self, _: &'a BareJid, _: &'a str) -> BoxFuture<'a, Vec<(Jid, Relation)>> {
@@ -167,10 +176,25 @@ async fn who_turned_delivery_off_gets_nothing() {
     let service = bare("pubsub.capulet.example");
     assert!(
         notification
-            .addressees(&service, &Subscribers)
+            .addressees(&service, &Contacts)
             .await
-            .is_empty()
+            .iter()
+            .all(|jid| jid.to_bare() != bare("tybalt@capulet.example"))
     );
+}
+
+#[tokio::test]
+async fn where_presence_counts_only_who_is_there_is_told() {
+    let subscribers = ["nurse@capulet.example/kitchen", "tybalt@capulet.example"];
+    let mut notification = notification(AccessModel::Open, &subscribers);
+    let service = bare("pubsub.capulet.example");
+    let both = notification.addressees(&service, &Contacts).await;
+    assert!(subscribers.iter().all(|name| both.contains(&jid(name))));
+    if let Recipients::Node(record) = &mut notification.recipients {
+        Arc::make_mut(record).config.presence_based_delivery = true;
+    }
+    let there = notification.addressees(&service, &Contacts).await;
+    assert!(there.contains(&jid(subscribers[0])) && !there.contains(&jid(subscribers[1])));
 }
 
 #[tokio::test]

@@ -96,6 +96,18 @@ fn roles_are_changed_by_those_who_may() {
         ),
         ("nothing", ADMIN, "", "bad-request"),
         (
+            "all owners at once",
+            OWNER,
+            "<item affiliation='owner' jid='hecate@shakespeare.example'/><item affiliation='none' jid='hecate@shakespeare.example'/><item affiliation='none' jid='crone1@shakespeare.example'/>",
+            "conflict",
+        ),
+        (
+            "an admin bans themselves",
+            ADMIN,
+            "<item affiliation='outcast' jid='wiccarocks@shakespeare.example'/>",
+            "conflict",
+        ),
+        (
             "one of two may not be",
             ADMIN,
             "<item nick='thirdwitch' role='none'/><item nick='firstwitch' role='none'/>",

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::server::muc::config::Whois;
+use crate::xmpp::form::Filled;
 
 fn features(stage: &mut Stage, who: &str) -> Vec<String> {
     let answer = stage.ask(
@@ -56,7 +57,8 @@ fn the_form_comes_back_with_what_was_set() {
         .children()
         .next()
         .unwrap();
-    let value = |var: &str| crate::server::muc::form::value(form, var).unwrap();
+    let form = Filled::fields_of(form).unwrap();
+    let value = |var: &str| form.value(var).unwrap();
     assert_eq!(value("muc#roomconfig_roomname"), "A Dark Cave");
     assert_eq!(value("muc#roomconfig_passwordprotectedroom"), "1");
     assert_eq!(
@@ -311,4 +313,152 @@ fn a_persistent_room_is_the_same_after_a_restart() {
         )
         .is_none()
     );
+}
+
+#[test]
+fn those_whose_presence_is_not_broadcast_are_seen_by_nobody() {
+    let mut stage = Stage::full(Config {
+        moderated: true,
+        ..Config::default()
+    });
+    let roles = |stage: &mut Stage, names: &str| {
+        let values = names.replace(' ', "</value><value>");
+        let form = format!(
+            "<query xmlns='{}'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{}</value></field>
+             <field var='muc#roomconfig_presencebroadcast'><value>{values}</value></field></x></query>",
+            ns::MUC_OWNER,
+            ns::MUC_ROOMCONFIG
+        );
+        assert_eq!(outcome(&stage.ask(OWNER, "set", &form)), "ok");
+    };
+    // The guest has no voice here.
+    roles(&mut stage, "moderator participant");
+    let hidden = stage.seen(OWNER);
+    assert!(
+        hidden[0].starts_with("unavailable thirdwitch"),
+        "{hidden:?}"
+    );
+    stage.clear();
+    stage.enter(OTHER, "hecate");
+    assert!(
+        !stage
+            .seen(OTHER)
+            .iter()
+            .any(|line| line.contains("thirdwitch"))
+    );
+    assert!(stage.seen(OWNER).is_empty() && stage.seen(GUEST).is_empty());
+    let occupants = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+    let listed = String::from(&stage.ask(OTHER, "get", occupants));
+    assert!(
+        listed.contains("firstwitch") && !listed.contains("thirdwitch"),
+        "{listed}"
+    );
+    stage.administer(OWNER, "<item nick='thirdwitch' role='participant'/>");
+    let seen = stage.seen(OTHER);
+    assert!(seen[0].starts_with("presence thirdwitch"), "{seen:?}");
+    stage.clear();
+    stage.administer(OWNER, "<item nick='thirdwitch' role='visitor'/>");
+    let seen = stage.seen(OTHER);
+    assert!(seen[0].starts_with("unavailable thirdwitch"), "{seen:?}");
+    let own = stage.seen(GUEST);
+    assert!(
+        own[0].starts_with("presence thirdwitch none,visitor"),
+        "{own:?}"
+    );
+    stage.clear();
+    stage.send(
+        GUEST,
+        "<presence to='coven@rooms.example/thirdwitch' type='unavailable'/>",
+    );
+    assert!(
+        stage.seen(OTHER).is_empty(),
+        "who was not seen is not missed"
+    );
+    roles(&mut stage, "moderator participant visitor");
+    let seen = stage.seen(OWNER);
+    assert!(seen[0].starts_with("presence hecate"), "{seen:?}");
+}
+
+#[test]
+fn the_lists_of_members_are_for_the_roles_that_owners_name() {
+    let mut stage = Stage::full(Config::default());
+    let list = |stage: &mut Stage, who: &str, by: &str| stage.list(who, by).map(|list| list.len());
+    for (roles, expected) in [("", Err("forbidden".to_owned())), ("participant", Ok(1))] {
+        stage.configure(OWNER, &[("getmemberlist", roles)]);
+        let found = list(&mut stage, GUEST, "affiliation='admin'");
+        assert_eq!(found, expected, "{roles}");
+        let outcasts = list(&mut stage, GUEST, "affiliation='outcast'");
+        assert_eq!(outcasts, Err("forbidden".to_owned()));
+        let stranger = list(&mut stage, OTHER, "affiliation='admin'");
+        assert_eq!(stranger, Err("forbidden".to_owned()));
+    }
+}
+
+#[test]
+fn no_more_history_is_shown_than_the_owners_want() {
+    let mut stage = Stage::open(Config::default());
+    stage.configure(OWNER, &[("historylength", "3")]);
+    stage.enter(GUEST, "x");
+    assert_eq!(stage.histories[0].1.stanzas, Some(3));
+}
+
+#[test]
+fn what_people_write_has_an_end() {
+    let mut stage = Stage::full(Config::default());
+    let long = "x".repeat(1_025);
+    let kick = format!("<item nick='thirdwitch' role='none'><reason>{long}</reason></item>");
+    assert_eq!(stage.administer(ADMIN, &kick), "not-acceptable");
+    let nick = "x".repeat(257);
+    stage.enter(OTHER, &nick);
+    assert_eq!(stage.outcome(OTHER), "not-acceptable");
+    let subject = "x".repeat(4_097);
+    stage.send(OWNER, &format!("<message to='coven@rooms.example' type='groupchat'><subject>{subject}</subject></message>"));
+    assert_eq!(stage.outcome(OWNER), "not-acceptable");
+    let status = "x".repeat(8_193);
+    stage.send(
+        GUEST,
+        &format!(
+            "<presence to='coven@rooms.example/thirdwitch'><status>{status}</status></presence>"
+        ),
+    );
+    assert_eq!(stage.outcome(GUEST), "policy-violation");
+    let id = "x".repeat(1_025);
+    stage.send(GUEST, &format!("<iq type='get' id='{id}' to='coven@rooms.example/firstwitch'><query xmlns='jabber:iq:version'/></iq>"));
+    assert_eq!(stage.outcome(GUEST), "policy-violation");
+}
+
+#[test]
+fn a_room_has_room_for_so_many_bytes_of_people() {
+    let mut stage = Stage::full(Config::default());
+    stage.room.limits.affiliations = 1_000;
+    let reason = "x".repeat(1_000);
+    let mut banned = 0;
+    while banned < 500 {
+        let ban = format!(
+            "<item affiliation='outcast' jid='evil{banned}@x.example'><reason>{reason}</reason></item>"
+        );
+        if stage.administer(OWNER, &ban) != "ok" {
+            break;
+        }
+        banned += 1;
+    }
+    assert!((50..100).contains(&banned), "{banned}");
+    assert_eq!(
+        stage.administer(OWNER, "<item affiliation='none' jid='evil1@x.example'/>"),
+        "ok"
+    );
+}
+
+#[test]
+fn a_room_that_was_to_last_leaves_a_tombstone() {
+    for persistent in [true, false] {
+        let mut stage = Stage::full(Config {
+            persistent,
+            ..Config::default()
+        });
+        stage.ask(OWNER, "set", "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy jid='hall@rooms.example'><reason>Over</reason></destroy></query>");
+        let left = stage.tombstone.map(|left| (left.reason, left.at));
+        let expected = persistent.then(|| (Some("Over".to_owned()), NOW));
+        assert_eq!(left, expected);
+    }
 }

@@ -24,7 +24,10 @@ fn an_invitation_comes_from_the_room_with_its_password() {
         Some("coven@rooms.example/thirdwitch"),
         "semi-anonymous"
     );
-    assert_eq!(super::super::reason(invite).as_deref(), Some("Come"));
+    assert_eq!(
+        super::super::reason(invite).unwrap().as_deref(),
+        Some("Come")
+    );
     assert!(invite.has_child("continue", ns::MUC_USER));
     assert_eq!(
         x.get_child("password", ns::MUC_USER).unwrap().text(),

@@ -134,7 +134,7 @@ fn a_destroyed_room_tells_each_once_and_where_to_go() {
         let x = got[0].get_child("x", ns::MUC_USER).unwrap();
         let destroy = x.get_child("destroy", ns::MUC_USER).unwrap();
         assert_eq!(
-            super::super::reason(destroy).as_deref(),
+            super::super::reason(destroy).unwrap().as_deref(),
             Some("Macbeth doth come.")
         );
         assert!(destroy.has_child("password", ns::MUC_USER));

@@ -5,7 +5,9 @@ mod configuring;
 mod entering;
 mod inviting;
 mod leaving;
+mod moderating;
 mod properties;
+mod registering;
 mod speaking;
 mod whispering;
 
@@ -16,7 +18,7 @@ use minidom::Element;
 
 use super::{Limits, Room};
 use crate::server::muc::config::Config;
-use crate::server::muc::event::{Effect, Event, Incoming};
+use crate::server::muc::event::{Effect, Event, Incoming, Reveal, Tombstone};
 use crate::server::muc::history::Request;
 use crate::server::muc::room::saved::Stored;
 use crate::xmpp::ns;
@@ -36,8 +38,11 @@ pub(super) struct Stage {
     pub(super) got: BTreeMap<String, Vec<Element>>,
     pub(super) histories: Vec<(String, Request)>,
     pub(super) archived: usize,
-    pub(super) queries: usize,
+    pub(super) queries: Vec<Reveal>,
+    /// Id, author and what remains.
+    pub(super) retractions: Vec<(String, Option<String>, Element)>,
     pub(super) destroyed: bool,
+    pub(super) tombstone: Option<Tombstone>,
     /// What is stored.
     pub(super) stored: Stored,
 }
@@ -67,6 +72,7 @@ impl Stage {
         let limits = Limits {
             occupants: 10,
             affiliations: 20,
+            affiliation_bytes: 100_000,
             sessions: 3,
             archive: true,
         };
@@ -75,8 +81,10 @@ impl Stage {
             got: BTreeMap::new(),
             histories: Vec::new(),
             archived: 0,
-            queries: 0,
+            queries: Vec::new(),
+            retractions: Vec::new(),
             destroyed: false,
+            tombstone: None,
             stored: Stored::new(),
         }
     }
@@ -84,6 +92,7 @@ impl Stage {
     pub(super) fn clear(&mut self) {
         self.got.clear();
         self.histories.clear();
+        self.retractions.clear();
         self.archived = 0;
     }
 
@@ -93,7 +102,10 @@ impl Stage {
         let (head, tail) = xml.split_at(end);
         let xml = format!("{head} xmlns='jabber:client' from='{from}'{tail}");
         let stanza: Element = xml.parse().unwrap_or_else(|err| panic!("{xml}: {err}"));
-        let incoming = Incoming::read(stanza).unwrap();
+        let incoming = Incoming {
+            is_own_bot: from.starts_with("bot@"),
+            ..Incoming::read(stanza).unwrap()
+        };
         self.happen(Event::Stanza(incoming));
     }
 
@@ -129,8 +141,13 @@ impl Stage {
                         .push(speech.stanza.clone());
                 }
             }
+            Effect::Retract(retraction) => {
+                self.retractions
+                    .push((retraction.id, retraction.author, retraction.remains));
+                self.take(Effect::Speak(Box::new(retraction.speech)));
+            }
             Effect::History { to, request } => self.histories.push((to.to_string(), request)),
-            Effect::Query { .. } => self.queries += 1,
+            Effect::Query { reveal, .. } => self.queries.push(reveal),
             Effect::Persist(changes) => {
                 for change in changes {
                     match change.value {
@@ -139,7 +156,10 @@ impl Stage {
                     };
                 }
             }
-            Effect::Destroyed => self.destroyed = true,
+            Effect::Destroyed(tombstone) => {
+                self.destroyed = true;
+                self.tombstone = tombstone;
+            }
         }
     }
 
@@ -266,7 +286,11 @@ fn of_user(child: &Element) -> String {
                 words.extend(actor.attr("nick").map(|nick| format!("by:{nick}")));
                 words.extend(actor.attr("jid").map(|jid| format!("by:{jid}")));
             }
-            words.extend(super::reason(child).map(|reason| format!("reason:{reason}")));
+            words.extend(
+                super::reason(child)
+                    .unwrap()
+                    .map(|reason| format!("reason:{reason}")),
+            );
             words.join(",")
         }
         "status" => child.attr("code").unwrap_or_default().to_owned(),

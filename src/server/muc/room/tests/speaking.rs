@@ -157,7 +157,7 @@ fn the_archive_is_for_those_who_could_enter() {
             who,
             &format!("<iq type='set' id='1' to='coven@rooms.example'>{query}</iq>"),
         );
-        assert_eq!(stage.queries == 1, admitted, "{name}");
+        assert_eq!(!stage.queries.is_empty(), admitted, "{name}");
         assert_eq!(stage.got.contains_key(who), !admitted, "{name}");
     }
 }
