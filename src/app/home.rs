@@ -30,6 +30,7 @@ use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{Creation, Creators, People, Policy, Service};
 use crate::server::pubsub::service::Service as Nodes;
 use crate::server::stream::{Streams, Tls};
+use crate::server::upload::{self, Rules, Uploads};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
 use crate::xmpp::secrets::{Secrets, generate_password};
@@ -43,6 +44,7 @@ pub(super) struct Home {
     pub server: Server,
     pub streams: Streams,
     pub certificates: Certificates,
+    uploads: Uploads,
     rooms: Arc<Service>,
     https: Arc<ServerConfig>,
     demo: Option<Demo>,
@@ -84,7 +86,9 @@ pub(super) async fn prepare(
     let certificates = open_certificates(&settings, config).await?;
     let server = Server::new(Arc::clone(&settings), storage.clone(), accounts)?;
     let rooms = rooms(&settings, storage).await?;
-    let mut hosts = hosts(&settings, storage, rooms.clone())?;
+    let uploads = Uploads::open(storage.clone(), &config.data_dir, Rules::of(config))?;
+    server.extensions().insert(uploads.clone());
+    let mut hosts = hosts(&settings, storage, rooms.clone(), &uploads)?;
     hosts.extend(component::hosts(&server));
     server.set_hosts(hosts);
     let tls = Tls {
@@ -103,6 +107,7 @@ pub(super) async fn prepare(
         streams,
         https: https.context("Failed to prepare HTTPS")?,
         certificates,
+        uploads,
         rooms,
         demo,
         bot,
@@ -156,13 +161,16 @@ fn hosts(
     settings: &XmppServer,
     storage: &Storage,
     rooms: Arc<dyn Host>,
+    uploads: &Uploads,
 ) -> Result<Vec<(String, Arc<dyn Host>)>> {
     let address = settings.pubsub_host.parse();
     let address = address.context("pubsub_host is no domain")?;
     let nodes: Arc<dyn Host> = Arc::new(Nodes::new(address, storage.clone()));
+    let files: Arc<dyn Host> = Arc::new(upload::Service(uploads.clone()));
     Ok(vec![
         (settings.muc_host.clone(), rooms),
         (settings.pubsub_host.clone(), nodes),
+        (settings.upload_host.clone(), files),
     ])
 }
 
@@ -247,6 +255,14 @@ impl Prepared {
         supervisor.spawn(Phase::Listeners, "server/archive", |stop| {
             feature::archive::maintain(server, stop)
         });
+        let server = home.server.clone();
+        supervisor.spawn(Phase::Listeners, "server/push", |stop| {
+            feature::push::maintain(server, stop)
+        });
+        let (server, uploads) = (home.server.clone(), home.uploads.clone());
+        supervisor.spawn(Phase::Listeners, "server/uploads", |stop| {
+            upload::maintain(server, uploads, stop)
+        });
         home
     }
 }
@@ -294,6 +310,7 @@ impl Home {
                 demo: self.demo.clone(),
             },
             websocket,
+            uploads: self.uploads.clone(),
             tls: Arc::clone(&self.https),
             server: self.server.clone(),
             challenge: {
@@ -358,6 +375,7 @@ impl Home {
     pub(super) async fn apply(&self, config: &Config) {
         self.server
             .set_settings(Arc::new(config.xmpp_server.clone()));
+        self.uploads.set_rules(Rules::of(config));
         self.rooms.set_creation(creation(&config.xmpp_server));
         if let Err(err) = provide(self.server.accounts(), config).await {
             error!("A bot cannot live here: {err:#}");

@@ -184,6 +184,9 @@ fn keep_until_restart(old: &Config, new: &mut Config) {
         registration: new.xmpp_server.registration,
         limits: new.xmpp_server.limits.clone(),
         contact: new.xmpp_server.contact.clone(),
+        push_summary: new.xmpp_server.push_summary,
+        upload: new.xmpp_server.upload.clone(),
+        external_services: new.xmpp_server.external_services.clone(),
         ..old.xmpp_server.clone()
     };
     new.xmpp_server = server;

@@ -9,8 +9,8 @@ use jid::BareJid;
 use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
     Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
-    ProviderKind, QueueMode, Registration, Room, RoomCreation, Rooms, Server, Skills, StreamMode,
-    UserOverride, Welcome, XmppServer,
+    ProviderKind, PushSummary, QueueMode, Registration, Room, RoomCreation, Rooms, Server, Skills,
+    StreamMode, Upload, UserOverride, Welcome, XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -147,6 +147,12 @@ impl Default for XmppServer {
             acme_ca_file: None,
             archive_days: 30,
             muc_host: String::new(),
+            upload_host: String::new(),
+            proxy_host: String::new(),
+            proxy_port: 5000,
+            push_summary: PushSummary::None,
+            upload: Upload::default(),
+            external_services: Vec::new(),
             pubsub_host: String::new(),
             component_port: 0,
             component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
@@ -169,8 +175,20 @@ impl XmppServer {
             enabled: true,
             domain: domain.to_owned(),
             muc_host: format!("conference.{domain}"),
+            upload_host: format!("upload.{domain}"),
             pubsub_host: format!("pubsub.{domain}"),
             ..Self::default()
+        }
+    }
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self {
+            max_mb: 100,
+            daily_quota_mb: 1_000,
+            expire_days: 30,
+            allowed_types: Vec::new(),
         }
     }
 }

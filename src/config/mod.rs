@@ -7,6 +7,7 @@
 mod defaults;
 mod environment;
 mod errors;
+mod files_url;
 mod given;
 mod interpolate;
 mod network;
@@ -16,6 +17,7 @@ mod read;
 mod reading;
 pub mod reload;
 mod section;
+
 mod setting;
 mod sources;
 mod tree;
@@ -26,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use errors::{Errors, Problem, nearest};
+pub use files_url::{OwnFiles, UPLOADS};
 pub use network::Network;
 pub use pattern::host_and_port;
 pub use setting::{Setting, Shown};
@@ -219,6 +222,14 @@ pub struct XmppServer {
     /// Days; 0: for ever.
     pub archive_days: u32,
     pub muc_host: String,
+    /// Where slots for files are asked for (XEP-0363).
+    pub upload_host: String,
+    /// Empty: there is no proxy of bytestreams (XEP-0065).
+    pub proxy_host: String,
+    pub proxy_port: u16,
+    pub push_summary: PushSummary,
+    pub upload: Upload,
+    pub external_services: Vec<ExternalService>,
     pub pubsub_host: String,
     /// XEP-0114; 0: off.
     pub component_port: u16,
@@ -266,6 +277,63 @@ pub enum RoomCreation {
     Local,
     Admins,
 }
+
+/// What a push notification tells the app server of a message (XEP-0357).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PushSummary {
+    #[default]
+    None,
+    Sender,
+    /// And the sender.
+    Body,
+}
+
+/// `[xmpp_server.upload]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Of a file.
+    pub max_mb: u64,
+    /// Of an account in 24 hours; 0: no limit.
+    pub daily_quota_mb: u64,
+    /// Days; 0: for ever.
+    pub expire_days: u32,
+    /// As in `image/png` or `image/*`; empty: all.
+    pub allowed_types: Vec<String>,
+}
+
+/// One table of `[[xmpp_server.external_services]]` (XEP-0215).
+#[derive(Clone, Debug)]
+pub struct ExternalService {
+    /// `stun`, `turn` and the like.
+    pub kind: String,
+    pub host: String,
+    pub port: u16,
+    /// `udp`, `tcp`.
+    pub transport: String,
+    /// Shared with the service, which makes credentials that are valid for a time.
+    pub secret: Option<SecretString>,
+}
+
+impl PartialEq for ExternalService {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            kind,
+            host,
+            port,
+            transport,
+            secret,
+        } = self;
+        let secret = secret.as_ref().map(ExposeSecret::expose_secret);
+        let others = other.secret.as_ref().map(ExposeSecret::expose_secret);
+        *kind == other.kind
+            && *host == other.host
+            && *port == other.port
+            && *transport == other.transport
+            && secret == others
+    }
+}
+
+impl Eq for ExternalService {}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Registration {

@@ -28,7 +28,7 @@ const RESTART: &[(&str, &str)] = &[
 ];
 
 /// Keys of the embedded server that apply at once, as its limits do; the others are set up once.
-pub const SERVER_AT_ONCE: &[&str] = &["admins", "archive_days", "registration"];
+pub const SERVER_AT_ONCE: &[&str] = &["admins", "archive_days", "push_summary", "registration"];
 
 /// How a change takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

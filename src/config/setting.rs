@@ -8,6 +8,7 @@ use super::tree::Origin;
 const LISTS: &[&[&str]] = &[
     &["xmpp_server", "components"],
     &["xmpp_server", "shared_groups"],
+    &["xmpp_server", "external_services"],
 ];
 
 /// One key with its effective value.

@@ -8,6 +8,7 @@ mod invitation;
 mod metrics;
 pub mod qr;
 pub mod status;
+mod upload;
 mod visit;
 pub mod web_chat;
 pub mod websocket;
@@ -31,6 +32,7 @@ use tracing::error;
 use crate::config::Config;
 use crate::runtime::Stop;
 use crate::server::Server;
+use crate::server::upload::Uploads;
 pub use connection::PROTOCOLS;
 use connection::{Connections, Limit};
 use host_meta::Format;
@@ -60,6 +62,7 @@ pub struct EmbeddedServer {
     pub web_chat: WebChat,
     pub websocket: websocket::Service,
     pub challenge: Challenge,
+    pub uploads: Uploads,
     /// With the certificate of the domain, for [`PROTOCOLS`].
     pub tls: Arc<ServerConfig>,
     /// What the pages of invitations are of.
@@ -118,7 +121,9 @@ fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
         }
     };
     let challenge = Arc::clone(&server.challenge);
-    web_chat::router(server.web_chat.clone())
+    let uploads = server.uploads.clone();
+    web_chat::router(server.web_chat.clone(), Arc::new(move || uploads.base()))
+        .merge(upload::router(server.uploads.clone()))
         .merge(invitation::router(server.server.clone()))
         .route(websocket::PATH, get(upgrade))
         .route(

@@ -38,6 +38,7 @@ pub mod subscription;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

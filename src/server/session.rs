@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +62,10 @@ pub struct Session {
     interested: AtomicBool,
     /// Nobody reads the mailbox: the stream is lost and may be resumed (XEP-0198, 5).
     parked: AtomicBool,
+    /// Nobody looks at it, as its client says (XEP-0352).
+    inactive: AtomicBool,
+    /// How often it has come back from either.
+    returns: AtomicU32,
     commits: Mutex<Vec<Pending>>,
     end: CancellationToken,
     reason: OnceLock<StreamError>,
@@ -93,6 +97,8 @@ impl Session {
             directed: Mutex::default(),
             interested: AtomicBool::new(false),
             parked: AtomicBool::new(false),
+            inactive: AtomicBool::new(false),
+            returns: AtomicU32::new(0),
             commits: Mutex::default(),
             end: CancellationToken::new(),
             reason: OnceLock::new(),
@@ -188,7 +194,28 @@ impl Session {
 
     /// Said by the stream when its connection is lost and the session waits to be resumed, and when it is.
     pub fn set_parked(&self, parked: bool) {
-        self.parked.store(parked, Ordering::Release);
+        self.goes(&self.parked, parked);
+    }
+
+    /// Said by the stream when its client says so (XEP-0352).
+    pub fn set_inactive(&self, inactive: bool) {
+        self.goes(&self.inactive, inactive);
+    }
+
+    fn goes(&self, away: &AtomicBool, is: bool) {
+        if away.swap(is, Ordering::AcqRel) && !is {
+            self.returns.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether its person may not see what it is sent.
+    pub fn is_away(&self) -> bool {
+        self.parked.load(Ordering::Acquire) || self.inactive.load(Ordering::Acquire)
+    }
+
+    /// How often it has come back from being away.
+    pub fn returns(&self) -> u32 {
+        self.returns.load(Ordering::Acquire)
     }
 
     /// The stanza that is being handled is acknowledged only when this is durable; if it fails, `stanza` is answered

@@ -91,3 +91,7 @@ pub const IBR_TOKEN: &str = "urn:xmpp:ibr-token:0";
 pub const ALT_WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
 /// XEP-0156's document: Extensible Resource Descriptor.
 pub const XRD: &str = "http://docs.oasis-open.org/ns/xri/xrd-1.0";
+/// XEP-0357: the summary of what waits.
+pub const PUSH_SUMMARY: &str = "urn:xmpp:push:summary";
+/// XEP-0060, 7.1.5: what is required of a node to publish to.
+pub const PUBSUB_PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";

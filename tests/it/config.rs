@@ -434,6 +434,24 @@ fn wrong_values_are_told_with_their_line() {
             error: "moltis.toml:2: acme_directory in [xmpp_server] must be a URL that begins with https://",
         },
         Case {
+            text: "[xmpp_server]\nupload_host = 'rooms.example.org'\nmuc_host = 'rooms.example.org'\n",
+            error: "moltis.toml:2: upload_host in [xmpp_server] must be another name than muc_host",
+        },
+        Case {
+            text: "[xmpp_server.upload]\nallowed_types = ['image/*', 'png']\n",
+            error: "moltis.toml:2: allowed_types in [xmpp_server.upload] has \"png\", which must be like image/png or image/*",
+        },
+        Case {
+            text: "[[xmpp_server.external_services]]\ntype = 'turn'\n\
+                [[xmpp_server.external_services]]\ntype = 'stun'\nhost = 'a'\nhots = 'b'\n",
+            error: "moltis.toml:1: host in [xmpp_server.external_services.1] is required, as host = \"turn.example.org\"\n\
+                moltis.toml:6: unknown key \"hots\" in [xmpp_server.external_services.2]; did you mean \"host\"?",
+        },
+        Case {
+            text: "[xmpp_server]\nexternal_services = 'turn.example.org'\n",
+            error: "moltis.toml:2: external_services in [xmpp_server] must be a list of tables: [[xmpp_server.external_services]]",
+        },
+        Case {
             text: "[identity]\navatar = 'none.png'\n",
             error: "moltis.toml:2: avatar in [identity] names none.png: No such file or directory (os error 2)",
         },

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use jid::{BareJid, DomainPart, NodePart};
 use minidom::Element;
+use moltis::config::Config;
 use moltis::server::accounts::Accounts;
 use moltis::server::archive::rooms::RoomArchives;
 use moltis::server::muc::{Policy, Service};
 use moltis::server::pubsub::service::Service as Nodes;
 use moltis::server::session::Origin;
+use moltis::server::upload::{self, Rules, Uploads};
 use moltis::server::{Host, Server, Settings};
 use moltis::storage::Storage;
 use regex::Regex;
@@ -239,8 +241,16 @@ async fn server() -> (Server, BareJid) {
         .await
         .unwrap();
     let rooms: Arc<dyn Host> = Arc::new(rooms);
-    let nodes: Arc<dyn Host> = Arc::new(Nodes::new(pubsub.parse().unwrap(), storage));
-    server.set_hosts(vec![(host, rooms), (pubsub, nodes)]);
+    let nodes: Arc<dyn Host> = Arc::new(Nodes::new(pubsub.parse().unwrap(), storage.clone()));
+    let directory = tempfile::tempdir().unwrap();
+    let rules = Rules::of(&Config::default());
+    let uploads = Uploads::open(storage, directory.path(), rules).unwrap();
+    let uploads: Arc<dyn Host> = Arc::new(upload::Service(uploads));
+    server.set_hosts(vec![
+        (host, rooms),
+        (pubsub, nodes),
+        ("upload.example.org".to_owned(), uploads),
+    ]);
     let juliet: BareJid = "juliet@example.org".parse().unwrap();
     let romeo: BareJid = "romeo@example.org".parse().unwrap();
     let befriended = server.befriend(&juliet, "Juliet", &romeo, "Romeo").await;
@@ -269,6 +279,7 @@ async fn announced_by_the_server() -> BTreeMap<String, BTreeSet<String>> {
         ("contact", "romeo@example.org"),
         ("rooms", "conference.example.org"),
         ("room", "cave@conference.example.org"),
+        ("uploads", "upload.example.org"),
         ("nodes", "pubsub.example.org"),
     ] {
         send(format!(

@@ -13,21 +13,17 @@ use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
 use crate::config::{
-    Account, Certificate, Limits, Registration, RoomCreation, Rooms, SharedGroup, Welcome,
-    XmppServer,
+    Account, Certificate, ExternalService, Limits, PushSummary, Registration, RoomCreation, Rooms,
+    SharedGroup, Upload, Welcome, XmppServer,
 };
 
 /// Built by later issues.
 const LATER: &[&str] = &[
     "s2s_port",
     "s2s_tls_port",
-    "upload_host",
-    "proxy_host",
     "storage",
     "database_url",
-    "upload",
     "federation",
-    "external_services",
 ];
 const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
 
@@ -62,6 +58,8 @@ pub(super) fn xmpp_server(
     }
     listeners(&mut section, &mut server);
     policy(&mut section, &mut server);
+    upload(&mut section, &mut server.upload);
+    server.external_services = external_services(&mut section);
     limits(&mut section, &mut server.limits);
     let bots = bots(&mut section, &server, names, identity);
     welcome(&mut section, &mut server, &bots);
@@ -162,6 +160,15 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
     );
     server.archive_days = section.integer("archive_days", server.archive_days, 0..=36_500);
     hosts(section, server);
+    server.push_summary = section.word(
+        "push_summary",
+        server.push_summary,
+        &[
+            ("none", PushSummary::None),
+            ("sender", PushSummary::Sender),
+            ("body", PushSummary::Body),
+        ],
+    );
     components(section, server);
     rooms(section, &mut server.rooms);
     shared_groups(section, server);
@@ -184,9 +191,12 @@ type Field = fn(&mut XmppServer) -> &mut String;
 
 /// The services' addresses, none of them another's.
 fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
-    let rows: [(&str, &str, Field); 2] = [
+    let rows: [(&str, &str, Field); 4] = [
         ("muc_host", "conference", |server| &mut server.muc_host),
         ("pubsub_host", "pubsub", |server| &mut server.pubsub_host),
+        ("upload_host", "upload", |server| &mut server.upload_host),
+        // Off, unless it is written.
+        ("proxy_host", "", |server| &mut server.proxy_host),
     ];
     let mut taken = BTreeMap::from([(server.domain.clone(), "domain")]);
     for (key, prefix, field) in rows {
@@ -197,7 +207,7 @@ fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
             }
             domain(text).map(|_| ())
         });
-        let default = if server.domain.is_empty() {
+        let default = if server.domain.is_empty() || prefix.is_empty() {
             String::new()
         } else {
             format!("{prefix}.{}", server.domain)
@@ -211,6 +221,7 @@ fn hosts(section: &mut Section<'_>, server: &mut XmppServer) {
         }
         *field(server) = host;
     }
+    server.proxy_port = section.integer("proxy_port", server.proxy_port, 1..=u16::MAX);
 }
 
 /// XEP-0114. What cannot act is refused: a component without a port, a port without a component.
@@ -222,7 +233,13 @@ fn components(section: &mut Section<'_>, server: &mut XmppServer) {
         text.parse::<IpAddr>()
             .map_err(|_malformed| "must be an IP address, as 127.0.0.1".to_owned())
     });
-    let services = [&server.domain, &server.muc_host, &server.pubsub_host];
+    let services = [
+        &server.domain,
+        &server.muc_host,
+        &server.pubsub_host,
+        &server.upload_host,
+        &server.proxy_host,
+    ];
     let mut taken: BTreeSet<String> = services.into_iter().cloned().collect();
     let tables = section.tables("components");
     let is_listed = !tables.is_empty();
@@ -254,6 +271,48 @@ fn components(section: &mut Section<'_>, server: &mut XmppServer) {
             section.fault(key, &origin, "acts only with [[xmpp_server.components]]");
         }
     }
+}
+
+fn upload(section: &mut Section<'_>, upload: &mut Upload) {
+    let mut table = section.section("upload");
+    upload.max_mb = table.integer("max_mb", upload.max_mb, 1..=100_000);
+    upload.daily_quota_mb = table.integer("daily_quota_mb", upload.daily_quota_mb, 0..=10_000_000);
+    upload.expire_days = table.integer("expire_days", upload.expire_days, 0..=36_500);
+    upload.allowed_types = table.list("allowed_types", &[], |text| {
+        let fault = || "must be like image/png or image/*".to_owned();
+        let kind: mime::Mime = text.parse().map_err(|_malformed| fault())?;
+        let is_plain = kind.params().next().is_none() && kind.type_() != mime::STAR;
+        is_plain
+            .then(|| kind.essence_str().to_owned())
+            .ok_or_else(fault)
+    });
+    table.finish();
+}
+
+fn external_services(section: &mut Section<'_>) -> Vec<ExternalService> {
+    let mut services = Vec::new();
+    for mut table in section.tables("external_services") {
+        let origin = table.origin.clone();
+        let mut required = |key: &str, example: &str| {
+            let text = table.string(key, "");
+            if text.is_empty() {
+                let message = format!("is required, as {key} = \"{example}\"");
+                table.fault(key, &origin, message);
+            }
+            text
+        };
+        let kind = required("type", "turn");
+        let host = required("host", "turn.example.org");
+        services.push(ExternalService {
+            kind,
+            host,
+            port: table.integer("port", 3478, 1..=u16::MAX),
+            transport: table.string("transport", "udp"),
+            secret: table.secret("secret"),
+        });
+        table.finish();
+    }
+    services
 }
 
 fn rooms(section: &mut Section<'_>, rooms: &mut Rooms) {

@@ -101,13 +101,20 @@ async fn follow(
 /// One hop.
 async fn get(public: &Client, uploads: Option<&Uploads>, url: &Url) -> Result<Response, Error> {
     check(url)?;
+    let own = uploads.and_then(Uploads::own).filter(|own| own.is_own(url));
+    if let (Some(own), Some(uploads)) = (&own, uploads)
+        && let Some(inside) = own.inside(url)
+    {
+        return uploads.client().get(inside).send().await.map_err(sort);
+    }
     let outcome = match check_literal(url) {
         Ok(()) => public.get(url.clone()).send().await.map_err(sort),
         Err(err) => Err(err),
     };
     match (outcome, uploads) {
         // Home servers have private addresses. What the account's own service names is no stranger's choice.
-        (Err(Error::Private), Some(uploads)) => {
+        // Our own server tells this machine what it tells nobody else, so that of it nothing but files is fetched.
+        (Err(Error::Private), Some(uploads)) if own.is_none() => {
             let own = uploads.origin().await.is_ok_and(|own| own == url.origin());
             if !own {
                 return Err(Error::Private);

@@ -1,6 +1,8 @@
 //! XEP-0363: HTTP File Upload. Finds the account's service, asks for a slot, puts the file there and builds the message
 //! that shares it, for clients of XEP-0066 as well as of XEP-0447.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 use minidom::Element;
@@ -12,6 +14,7 @@ use xmpp_parsers::disco::{DiscoInfoQuery, DiscoInfoResult, DiscoItemsQuery, Disc
 use xmpp_parsers::http_upload::SlotRequest;
 use xmpp_parsers::message::{Lang, Message};
 
+use crate::config::OwnFiles;
 use crate::gateway::{Place, Request, SharedWire, WireError, media, web};
 use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
@@ -70,7 +73,11 @@ pub struct Uploads {
     /// Once found, it stays.
     service: Mutex<Option<Service>>,
     origin: Mutex<Option<url::Origin>>,
+    home: Option<Home>,
 }
+
+/// The files of the server that the account lives in, as they are reached at the moment.
+pub type Home = Arc<dyn Fn() -> Option<OwnFiles> + Send + Sync>;
 
 impl Uploads {
     /// `client`: see [`web::own`].
@@ -80,7 +87,20 @@ impl Uploads {
             client,
             service: Mutex::new(None),
             origin: Mutex::new(None),
+            home: None,
         }
+    }
+
+    /// For an account that lives in this process's own server.
+    #[must_use]
+    pub fn at_home(mut self, home: Home) -> Self {
+        self.home = Some(home);
+        self
+    }
+
+    /// `None`: the account lives elsewhere.
+    pub(crate) fn own(&self) -> Option<OwnFiles> {
+        self.home.as_ref().and_then(|home| home())
     }
 
     /// Puts a file on the server.
@@ -93,9 +113,11 @@ impl Uploads {
         let media_type = media::sniff(&bytes);
         let sha256 = Sha256::digest(&bytes).to_vec();
         let slot = self.slot(&service, name, size, Some(media_type)).await?;
+        let inside = self.own().and_then(|own| own.inside(&slot.put));
+        let put = inside.unwrap_or(slot.put);
         let response = self
             .client
-            .put(slot.put)
+            .put(put)
             .headers(headers(&slot.headers, media_type))
             .body(bytes)
             .send()

@@ -77,6 +77,7 @@ pub(super) struct Account {
     pub(super) wire: SharedWire,
     pub(super) outbox: Outbox,
     uploads: Arc<OnceCell<Uploads>>,
+    live: watch::Receiver<Arc<Config>>,
 }
 
 impl Account {
@@ -84,7 +85,13 @@ impl Account {
     pub(super) async fn uploads(&self) -> Option<&Uploads> {
         let uploads = self.uploads.get_or_try_init(|| async {
             let client = web::own(&self.config).await?;
-            anyhow::Ok(Uploads::new(Arc::clone(&self.wire), client))
+            let uploads = Uploads::new(Arc::clone(&self.wire), client);
+            let live = self.live.clone();
+            anyhow::Ok(if self.config.local {
+                uploads.at_home(Arc::new(move || live.borrow().own_files()))
+            } else {
+                uploads
+            })
         });
         uploads
             .await
@@ -192,6 +199,7 @@ impl Inner {
             wire,
             outbox,
             uploads,
+            live: self.config.clone(),
         })
     }
 

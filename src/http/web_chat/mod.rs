@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tracing::error;
+use url::Url;
 
 use super::visit::Visit;
 
@@ -51,6 +52,9 @@ const OWN_FILES: &[(&str, &str)] = &[
     ("start.js", include_str!("start.js")),
 ];
 
+/// Where files are put and fetched (XEP-0363) at the moment.
+pub(super) type Files = Arc<dyn Fn() -> Option<Url> + Send + Sync>;
+
 /// What the page loads from.
 const FOLDER: &str = "/web";
 
@@ -58,7 +62,8 @@ const FOLDER: &str = "/web";
 const SIGN_IN: &str = "/demo/sign-in";
 
 /// The page and everything that it loads.
-pub(super) fn router<S>(web_chat: WebChat) -> Router<S> {
+pub(super) fn router<S>(web_chat: WebChat, files: Files) -> Router<S> {
+    let page = async move |web_chat: State<Arc<WebChat>>| page(web_chat, files());
     let mut router = Router::new()
         .route("/", get(page))
         .route("/web/settings.json", get(show_settings))
@@ -86,13 +91,14 @@ fn converse_folder(is_built_in: bool) -> String {
     }
 }
 
-async fn page(State(web_chat): State<Arc<WebChat>>) -> Response {
+fn page(State(web_chat): State<Arc<WebChat>>, files: Option<Url>) -> Response {
+    let files = files.map(|files| files.origin().ascii_serialization());
     let is_built_in = converse::is_built_in();
     match html(&web_chat, is_built_in) {
         Ok(html) => {
             let mut response = Html(html).into_response();
             let headers = response.headers_mut();
-            if let Ok(policy) = HeaderValue::try_from(policy::page(is_built_in)) {
+            if let Ok(policy) = HeaderValue::try_from(policy::page(is_built_in, files.as_deref())) {
                 headers.insert(header::CONTENT_SECURITY_POLICY, policy);
             }
             let own = HeaderValue::from_static("same-origin");

@@ -43,7 +43,7 @@ async fn ask(web_chat: WebChat, peer: &str, path: &str, headers: &[(&str, &str)]
     request
         .extensions_mut()
         .insert(Arrival { peer, tls: false });
-    router::<()>(web_chat)
+    router::<()>(web_chat, Arc::new(|| None))
         .with_state(())
         .call(request)
         .await

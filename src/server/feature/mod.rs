@@ -17,6 +17,7 @@ pub mod offline;
 mod pep;
 mod ping;
 mod private;
+pub mod push;
 pub mod register;
 mod stanza_id;
 mod time;
@@ -31,6 +32,7 @@ use tracing::error;
 use super::Server;
 use super::archive::MESSAGES;
 use super::router::Router;
+use super::upload::Uploads;
 use crate::storage::Batch;
 
 type Register = fn(&mut Router, &Server) -> Result<()>;
@@ -56,6 +58,7 @@ const FEATURES: &[(&str, Register)] = &[
     ("time", time::register),
     ("last", last::register),
     ("contact", contact::register),
+    ("push", push::register),
     ("announcements", announcements::register),
 ];
 
@@ -76,11 +79,17 @@ pub(super) fn erase(owner: &str) -> Batch {
         .delete_owner(blocking::BLOCKED, owner)
         .delete_owner(last::LAST, owner)
         .delete_owner(private::PRIVATE, owner)
+        .delete_owner(push::PUSH, owner)
         .delete_owner(vcard::VCARD, owner)
 }
 
 /// Removes what is not in [`erase`], when the account is gone: its name is not given again, so that it may take its time.
 pub(super) async fn gone(server: &Server, account: &BareJid) {
+    if let Some(uploads) = server.extensions().get::<Uploads>()
+        && let Err(err) = uploads.forget(account).await
+    {
+        error!(%account, "The files of the deleted account stay until they are looked for again: {err}");
+    }
     let Ok(engine) = pep::engine(server) else {
         return;
     };

@@ -23,6 +23,7 @@ use super::wire::{End, Input, Output};
 use super::xml::Event;
 use super::{Streams, bind, finish};
 use crate::runtime::Stop;
+use crate::server::feature::push;
 use crate::server::mail::Mail;
 use crate::server::session::{Session, settle};
 use crate::server::stanza::{Kind, Stanza};
@@ -267,7 +268,9 @@ impl Running<'_> {
             self.manage(&element)?;
         } else if element.is("inactive", ns::CSI) {
             self.held.inactive();
+            self.session.set_inactive(true);
         } else if element.is("active", ns::CSI) {
+            self.session.set_inactive(false);
             for mail in self.held.active() {
                 self.write(mail);
             }
@@ -414,6 +417,7 @@ impl Running<'_> {
     async fn park(&mut self, stop: &Stop) -> Option<Takeover> {
         self.session.set_parked(true);
         let session = Arc::clone(&self.session);
+        push::parked(self.streams.server(), &session, &mut self.queue.iter());
         tokio::select! {
             takeover = receive(&mut self.takeover) => takeover,
             () = tokio::time::sleep(sm::RESUMPTION) => None,

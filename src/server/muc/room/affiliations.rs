@@ -46,6 +46,12 @@ impl Affiliations {
         }
     }
 
+    pub(super) fn members(&self) -> impl Iterator<Item = &BareJid> {
+        let all = self.0.iter();
+        let members = all.filter(|(_, one)| one.affiliation >= Affiliation::Member);
+        members.map(|(who, _)| who)
+    }
+
     pub(super) fn get(&self, who: &BareJid) -> Option<&Affiliate> {
         self.0.get(who)
     }

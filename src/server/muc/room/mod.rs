@@ -158,6 +158,12 @@ impl Room {
         }
     }
 
+    /// Those who belong to a room that lasts, whether or not they are in it.
+    pub fn members(&self) -> impl Iterator<Item = &BareJid> {
+        let members = self.affiliations.members();
+        members.filter(|_| self.config.persistent)
+    }
+
     pub fn occupants(&self) -> usize {
         self.occupants.len()
     }

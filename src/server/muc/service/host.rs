@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use jid::{FullJid, Jid};
+use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
 
 use super::{Outbound, Posted, Service};
+use crate::server::feature::push;
 use crate::server::mail::Mail;
 use crate::server::muc::event::Incoming;
 use crate::server::session::{MAILBOX, Session};
@@ -28,6 +29,7 @@ impl Outbound for People {
         let Some(session) = self.0.session(to) else {
             return Posted::Gone;
         };
+        push::posted(&self.0, &session, &mail);
         if !session.try_send(mail) {
             return Posted::Gone;
         }
@@ -57,6 +59,15 @@ impl Outbound for People {
         } else {
             Posted::Done
         }
+    }
+
+    fn said(
+        &self,
+        members: &mut dyn Iterator<Item = &BareJid>,
+        author: &BareJid,
+        stanza: &Element,
+    ) {
+        push::said(&self.0, members, author, stanza);
     }
 
     fn route(&self, stanza: Element) -> BoxFuture<'_, ()> {

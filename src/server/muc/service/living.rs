@@ -147,7 +147,7 @@ impl Living {
         speech: Speech,
         outcome: &mut Outcome,
     ) {
-        let mut stanza = speech.stanza;
+        let (mut stanza, author) = (speech.stanza, speech.author.clone());
         if speech.historic {
             let id = if speech.archived {
                 let spoken = Spoken {
@@ -173,6 +173,7 @@ impl Living {
         let mail = Mail::for_many(stanza);
         if speech.historic {
             self.past.push(now, mail.clone());
+            outbound.said(&mut self.room.members(), &author, mail.shared());
         }
         broadcast(outbound, &speech.to, &mail, outcome);
     }

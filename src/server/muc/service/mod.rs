@@ -125,6 +125,14 @@ pub trait Outbound: Send + Sync {
         }
         posted
     }
+    /// Something was said, which matters to these members of the room also while they are not in it.
+    fn said(
+        &self,
+        _members: &mut dyn Iterator<Item = &BareJid>,
+        _author: &BareJid,
+        _stanza: &Element,
+    ) {
+    }
     /// Sends a stanza to wherever it is addressed.
     fn route(&self, stanza: Element) -> BoxFuture<'_, ()>;
 }
