@@ -331,7 +331,7 @@ impl Home {
             websocket,
             uploads: self.uploads.clone(),
             tls: Arc::clone(&self.https),
-            streams: self.streams.clone(),
+            server: self.server.clone(),
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))

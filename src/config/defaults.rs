@@ -157,6 +157,7 @@ impl Default for XmppServer {
             component_port: 0,
             component_bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             components: BTreeMap::new(),
+            shared_groups: Vec::new(),
             rooms: Rooms::default(),
             contact: BTreeMap::new(),
             welcome: Welcome::default(),

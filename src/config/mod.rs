@@ -24,7 +24,7 @@ mod tree;
 pub mod watch;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use errors::{Errors, Problem, nearest};
@@ -184,6 +184,21 @@ pub struct Channels {
     pub xmpp: BTreeMap<String, Account>,
 }
 
+/// One of `[[xmpp_server.shared_groups]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedGroup {
+    pub name: String,
+    /// `None`: every account.
+    pub members: Option<BTreeSet<jid::BareJid>>,
+}
+
+impl SharedGroup {
+    pub fn has(&self, jid: &jid::BareJid) -> bool {
+        let members = self.members.as_ref();
+        members.is_none_or(|members| members.contains(jid))
+    }
+}
+
 /// `[xmpp_server]`: the embedded server. Its bots are among the accounts of [`Channels`], as `local` ones.
 #[derive(Clone, Debug)]
 pub struct XmppServer {
@@ -221,6 +236,8 @@ pub struct XmppServer {
     pub component_bind: Vec<std::net::IpAddr>,
     /// Secrets by domain.
     pub components: BTreeMap<String, SecretString>,
+    /// Who is in each other's rosters.
+    pub shared_groups: Vec<SharedGroup>,
     pub rooms: Rooms,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,

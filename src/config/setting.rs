@@ -7,6 +7,7 @@ use super::tree::Origin;
 /// Lists of tables.
 const LISTS: &[&[&str]] = &[
     &["xmpp_server", "components"],
+    &["xmpp_server", "shared_groups"],
     &["xmpp_server", "external_services"],
 ];
 

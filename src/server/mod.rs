@@ -15,6 +15,7 @@ pub mod component;
 mod error;
 pub mod extensions;
 pub mod feature;
+pub mod groups;
 pub mod invitations;
 mod iq;
 pub mod listener;
@@ -340,9 +341,13 @@ impl Server {
         let refused = |text| StreamError::new("not-authorized").text(text);
         match change {
             Change::Enabled | Change::Promoted => {}
-            Change::Created => feature::welcome::welcome(self, jid).await,
+            Change::Created => {
+                groups::changed(self, jid).await;
+                feature::welcome::welcome(self, jid).await;
+            }
             Change::Deleted => {
                 self.evict(jid, &refused("The account was deleted")).await;
+                groups::changed(self, jid).await;
                 feature::gone(self, jid).await;
                 for (_, host) in self.hosts() {
                     host.account_gone(self, jid).await;

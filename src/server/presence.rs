@@ -326,6 +326,10 @@ impl Server {
             return Ok(());
         }
         let roster = account.roster(self).await?;
+        if roster.is_shared(to) {
+            // Each sees the other as it is.
+            return Ok(());
+        }
         let mut outcome = None;
         let contact = roster
             .change(to, |contact| {
@@ -380,6 +384,10 @@ impl Server {
             _ => None,
         };
         let roster = account.roster(self).await?;
+        if roster.is_shared(&from) {
+            // Each sees the other as it is.
+            return Ok(());
+        }
         let (mut outcome, mut is_new) = (None, false);
         let contact = roster
             .change(&from, |contact| {

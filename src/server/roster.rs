@@ -8,6 +8,7 @@ use minidom::Element;
 use serde::{Deserialize, Serialize};
 
 use super::account::Account;
+use super::groups::Groups;
 use super::mail::Mail;
 use super::router::{IqType, Reply, Request, Router, Target};
 use super::session::Session;
@@ -111,7 +112,10 @@ mod stored {
 /// The contacts of an account. Read at once; changed one after the other.
 #[derive(Debug)]
 pub struct Roster {
+    account: BareJid,
     owner: String,
+    /// What is laid over what is stored.
+    groups: Arc<Groups>,
     storage: Storage,
     inner: Mutex<Inner>,
     changing: tokio::sync::Mutex<()>,
@@ -124,7 +128,8 @@ struct Inner {
 }
 
 impl Roster {
-    async fn load(storage: &Storage, owner: &str) -> Result<Self, crate::storage::Error> {
+    async fn load(server: &Server, account: &Account) -> Result<Self, crate::storage::Error> {
+        let (storage, owner) = (server.storage(), account.owner());
         let mut contacts = BTreeMap::new();
         for (jid, value) in storage.list(ROSTER, owner, "").await? {
             if let (Ok(jid), Ok(contact)) = (BareJid::new(&jid), serde_json::from_slice(&value)) {
@@ -134,7 +139,9 @@ impl Roster {
         let version = storage.get(ROSTER_VERSION, owner, "version").await?;
         let version = version.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
         Ok(Self {
+            account: account.jid().clone(),
             owner: owner.to_owned(),
+            groups: Groups::of(server),
             storage: storage.clone(),
             inner: Mutex::new(Inner {
                 contacts,
@@ -149,21 +156,36 @@ impl Roster {
     }
 
     pub fn contact(&self, jid: &BareJid) -> Option<Contact> {
-        self.inner().contacts.get(jid).cloned()
+        let stored = self.inner().contacts.get(jid).cloned();
+        self.groups.over(&self.account, jid, stored)
+    }
+
+    /// Whether somebody is a contact because the owner of the server wants it.
+    pub fn is_shared(&self, jid: &BareJid) -> bool {
+        !self.groups.common(&self.account, jid).is_empty()
     }
 
     /// The state of somebody, known or not.
     pub fn state(&self, jid: &BareJid) -> State {
+        if self.is_shared(jid) {
+            let contact = self.contact(jid);
+            return contact.map(|contact| contact.state).unwrap_or_default();
+        }
         let inner = self.inner();
-        inner
-            .contacts
-            .get(jid)
-            .map(|contact| contact.state)
-            .unwrap_or_default()
+        let contact = inner.contacts.get(jid);
+        contact.map(|contact| contact.state).unwrap_or_default()
     }
 
     /// Those for whom this holds, in order.
     pub fn those(&self, wanted: impl Fn(&Contact) -> bool) -> Vec<(BareJid, Contact)> {
+        if self.groups.concerns(&self.account) {
+            let stored = self.inner().contacts.clone();
+            let all = self.groups.over_all(&self.account, stored);
+            return all
+                .into_iter()
+                .filter(|(_, contact)| wanted(contact))
+                .collect();
+        }
         let inner = self.inner();
         let those = inner.contacts.iter().filter(|(_, contact)| wanted(contact));
         those
@@ -171,11 +193,13 @@ impl Roster {
             .collect()
     }
 
-    pub fn version(&self) -> u64 {
-        self.inner().version
+    pub fn version(&self) -> String {
+        let shared = self.groups.version(&self.account);
+        format!("{}{shared}", self.inner().version)
     }
 
-    /// Changes one contact: kept before anybody is told. Answers what it is now; `None` where nothing is left of it.
+    /// Changes what is stored of one contact: kept before anybody is told. Answers what it is now; `None` where nothing is
+    /// left of it.
     pub async fn change(
         &self,
         jid: &BareJid,
@@ -196,7 +220,7 @@ impl Roster {
         let before = contact.clone();
         change(&mut contact)?;
         if contact == before {
-            return Ok(known.then_some(contact));
+            return Ok(self.contact(jid));
         }
         if !known && count >= MOST_CONTACTS {
             return Err(StanzaError::resource_constraint().text("The contact list is full"));
@@ -217,22 +241,23 @@ impl Roster {
             batch.put(ROSTER, &self.owner, jid.as_str(), value)
         };
         self.storage.commit(batch).await?;
-        let mut inner = self.inner();
-        inner.version = version;
-        if gone {
-            inner.contacts.remove(jid);
-            Ok(None)
-        } else {
-            inner.contacts.insert(jid.clone(), contact.clone());
-            Ok(Some(contact))
+        {
+            let mut inner = self.inner();
+            inner.version = version;
+            if gone {
+                inner.contacts.remove(jid);
+            } else {
+                inner.contacts.insert(jid.clone(), contact);
+            }
         }
+        Ok(self.contact(jid))
     }
 }
 
 impl Account {
     /// The roster, read from the store the first time.
     pub async fn roster(&self, server: &Server) -> Result<&Roster, StanzaError> {
-        let loading = || Roster::load(server.storage(), self.owner());
+        let loading = || Roster::load(server, self);
         Ok(self.roster.get_or_try_init(loading).await?)
     }
 }
@@ -240,7 +265,7 @@ impl Account {
 /// Tells all sessions of a change (RFC 6121, 2.1.6).
 pub(super) fn push(account: &Account, roster: &Roster, item: &Element) {
     let mut query = Element::bare("query", ns::ROSTER);
-    set(&mut query, "ver", &roster.version().to_string());
+    set(&mut query, "ver", &roster.version());
     query.append_child(item.clone());
     account.push(|session: &Session| {
         let mut push = iq("set", &super::random_id(), query.clone());
@@ -269,7 +294,7 @@ async fn get(request: Request) -> Reply {
     let account = request.account()?;
     let roster = account.roster(&request.server).await?;
     request.session()?.set_interested();
-    let version = roster.version().to_string();
+    let version = roster.version();
     let known = request.payload.attr("ver");
     if known == Some(version.as_str()) {
         return Ok(None);
@@ -305,8 +330,13 @@ async fn change(request: Request) -> Reply {
     if item.attr("subscription") == Some("remove") {
         return remove(&request, &account, &jid).await;
     }
-    let (name, groups) = wishes(item)?;
+    let (name, mut groups) = wishes(item)?;
     let roster = account.roster(&request.server).await?;
+    if roster.is_shared(&jid) {
+        // The server's own groups are its own matter; a client repeats them.
+        let names = roster.groups.names(account.jid());
+        groups.retain(|group| !names.contains(group.as_str()));
+    }
     let contact = roster
         .change(&jid, |contact| {
             contact.name = name;
@@ -350,6 +380,9 @@ fn wishes(item: &Element) -> Result<(Option<String>, Vec<String>), StanzaError> 
 /// RFC 6121, 2.5: the subscriptions end with it.
 async fn remove(request: &Request, account: &Arc<Account>, jid: &BareJid) -> Reply {
     let roster = account.roster(&request.server).await?;
+    if roster.is_shared(jid) {
+        return Err(StanzaError::not_allowed().text("Who is in a shared group stays in it"));
+    }
     let before = roster
         .contact(jid)
         .filter(|contact| contact.listed)

@@ -162,7 +162,7 @@ fn an_empty_list_says_how_to_go_on() {
     assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), ""));
     assert_eq!(
         outcome.err,
-        "There are no accounts yet; add one with `moltis adduser alice@localhost`\n"
+        "There are no accounts yet; `moltis invite` invites people, `moltis adduser alice@localhost` adds one\n"
     );
     let nothing: [String; 0] = [];
     assert_eq!(names(directory.path()), nothing);
@@ -198,4 +198,86 @@ fn without_an_embedded_server_the_way_to_one_is_told() {
         let sentence = "moltis.toml has no embedded server; set enabled = true and domain = \"example.org\" in [xmpp_server]";
         fails(directory.path(), arguments, "", sentence);
     }
+}
+
+/// What the command does, the same either way.
+fn invitations_are_made_listed_and_revoked(path: &Path, contact: &str) {
+    let invite = |arguments: &[&str]| -> Value {
+        let arguments = [&["invite", "--json"], arguments].concat();
+        serde_json::from_str(&works(path, &arguments, "")).unwrap()
+    };
+    let made = invite(&["--contact", contact, "--uses", "3", "--ttl", "1d"]);
+    let uri = made["uri"].as_str().unwrap();
+    let token = made["token"].as_str().unwrap();
+    assert_eq!(uri, format!("xmpp:{contact}?roster;preauth={token};ibr=y"));
+    assert_eq!(made["uses"], 3);
+    assert_eq!(made["operator"], false);
+    let named = invite(&["--name", "carol"]);
+    let uri = named["uri"].as_str().unwrap();
+    assert!(
+        uri.starts_with("xmpp:carol@localhost?register;preauth="),
+        "{uri}"
+    );
+    let listed = invite(&["--list"]);
+    let ids: Vec<_> = listed["invitations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["id"])
+        .collect();
+    assert_eq!(ids, [&made["id"], &named["id"]]);
+    let text = works(path, &["invite", "--list"], "");
+    assert!(
+        text.contains("name carol") && !text.contains(token),
+        "{text}"
+    );
+    for made in [made, named] {
+        let id = made["id"].as_str().unwrap();
+        assert_eq!(
+            works(path, &["invite", "--revoke", id], ""),
+            format!("{id} has been revoked\n")
+        );
+        fails(
+            path,
+            &["invite", "--revoke", id],
+            "",
+            &format!(
+                "There is no open invitation {id}; `moltis invite --list` lists those there are"
+            ),
+        );
+    }
+    fails(
+        path,
+        &["invite", "--contact", "eve@localhost"],
+        "",
+        "There is no account eve@localhost; `moltis users` lists those there are",
+    );
+}
+
+#[test]
+fn people_are_invited_with_a_running_process_and_without() {
+    let directory = directory();
+    let path = directory.path();
+    let first = moltis(path, &["invite"], &[], "");
+    assert!(
+        first.out.contains("xmpp:localhost?register;preauth="),
+        "{}",
+        first.out
+    );
+    assert!(first.err.contains("becomes admin"), "{}", first.err);
+    works(
+        path,
+        &["adduser", "alice@localhost", "--password-file", "-"],
+        "secret\n",
+    );
+    let left = works(path, &["invite", "--list"], "");
+    works(
+        path,
+        &["invite", "--revoke", left.split(' ').next().unwrap()],
+        "",
+    );
+    invitations_are_made_listed_and_revoked(path, "alice@localhost");
+    let running = Running::start(path);
+    invitations_are_made_listed_and_revoked(path, "alice@localhost");
+    drop(running);
 }

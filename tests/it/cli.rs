@@ -68,6 +68,7 @@ const COMMANDS: &[&[&str]] = &[
     &["deluser"],
     &["passwd"],
     &["users"],
+    &["invite"],
     &["reload"],
     &["status"],
     &["backup"],

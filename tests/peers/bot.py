@@ -16,7 +16,7 @@ BINARY = Path(os.environ.get("MOLTIS_BIN") or REPOSITORY / "target/debug/moltis"
 
 
 def toml(table: dict, path: tuple[str, ...] = ()) -> str:
-    """Writes nested tables; values are strings, numbers, booleans and lists of them."""
+    """Writes nested tables; values are strings, numbers, booleans and lists of them, or of tables."""
     scalars = {key: value for key, value in table.items() if not isinstance(value, dict)}
     text = ""
     if path and (scalars or not table):
@@ -38,6 +38,8 @@ def literal(value) -> str:
         return str(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(literal(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{quoted(key)} = {literal(item)}" for key, item in value.items()) + "}"
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import aiohttp
 
+from bot import REPOSITORY
 from servers import PATIENCE
 
 PROGRAM = "chromium"
+# Where to keep pictures: docs, when they are to be renewed.
+SCREENSHOTS = os.environ.get("WEB_CHAT_SCREENSHOTS")
 
 
 class Browser:
@@ -160,15 +164,40 @@ class Browser:
     async def sees(self, text: str, seconds: float = PATIENCE) -> None:
         await self.until(f"(document.body?.innerText ?? '').includes({text!r})", repr(text), seconds)
 
+    async def has_answer(self, to: str) -> None:
+        """Waits until a request of the page that holds `to` is answered by the server."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                asked = [re.search(r'id="([^"]+)"', text)[1] for text in self.sent if text.startswith("<iq") and to in text]
+                if any(id in text for id in asked for text in self.received):
+                    return
+                await asyncio.sleep(0.05)
+
     async def type(self, selector: str, text: str) -> None:
         await self.until(f"!!document.querySelector({selector!r})", selector)
         await self.evaluate(f"document.querySelector({selector!r}).focus()")
         await self.call("Input.insertText", text=text)
 
+    async def click(self, selector: str) -> None:
+        await self.until(f"!!document.querySelector({selector!r})", selector)
+        await self.evaluate(f"document.querySelector({selector!r}).click()")
+
+    async def choose_file(self, selector: str, path: Path) -> None:
+        """As in the dialog that a click on a field for files opens."""
+        await self.until(f"!!document.querySelector({selector!r})", selector)
+        found = await self.call("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
+        await self.call("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+
     async def press_enter(self) -> None:
         for kind in ("keyDown", "keyUp"):
             await self.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r",
                             windowsVirtualKeyCode=13)
+
+    async def picture(self, name: str) -> None:
+        """Keeps what is to be seen, where that is asked for."""
+        if SCREENSHOTS:
+            await asyncio.sleep(1)  # Avatars and shades move for a moment.
+            await self.screenshot(REPOSITORY / SCREENSHOTS / name)
 
     async def screenshot(self, path: Path) -> None:
         result = await self.call("Page.captureScreenshot", format="png")

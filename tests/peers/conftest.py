@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from browser import Browser
+from demo import Demo
 from ejabberd import Ejabberd
 from hostile import HostileServer
 from models import Model
@@ -76,6 +78,29 @@ async def scene(authority, tmp_path):
         await server.stop()
         await model.stop()
         assert server.fault is None, repr(server.fault)
+
+
+@pytest_asyncio.fixture
+async def demo(tmp_path):
+    demo = Demo(tmp_path / "demo")
+    try:
+        yield await demo.start()
+    finally:
+        await demo.stop()
+
+
+@pytest_asyncio.fixture
+async def browsers(tmp_path):
+    """Opens browsers, each with a profile of its own."""
+    opened = []
+
+    async def browser() -> Browser:
+        opened.append(Browser(tmp_path / f"browser-{len(opened)}"))
+        return await opened[-1].start()
+
+    yield browser
+    for browser in opened:
+        await browser.stop()
 
 
 def pytest_collection_modifyitems(items):

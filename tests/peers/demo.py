@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 
@@ -65,6 +66,11 @@ class Demo:
     @property
     def log(self) -> str:
         return (self.directory / "moltis.log").read_text(errors="replace")
+
+    @property
+    def authority(self) -> SimpleNamespace:
+        """For clients: the certificate is its own root."""
+        return SimpleNamespace(root=self.directory / "moltis-data" / "certificates" / "self-signed" / "localhost.pem")
 
     @property
     def password(self) -> str:

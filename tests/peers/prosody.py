@@ -35,7 +35,7 @@ smacks_hibernation_time = 120
 modules_disabled = {{ "s2s" }}
 modules_enabled = {{
     "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "private"; "blocklist"; "vcard4"; "vcard_legacy";
-    "version"; "uptime"; "time"; "ping"; "mam"; "smacks"; "offline"; "register"; "lastactivity"; "bookmarks";
+    "version"; "uptime"; "time"; "ping"; "mam"; "smacks"; "offline"; "register"; "lastactivity"; "bookmarks"; "admin_adhoc"; "announce";
 }}
 
 VirtualHost "{domain}"

@@ -119,6 +119,7 @@ class Server:
         self.http_port = free_port()
         self.component_hosts = iter(COMPONENT_HOSTS)
         self._numbers = itertools.count(1)
+        self.known: set[str] = set()  # accounts that every scenario shares and that have been made
         directory.mkdir(parents=True)
         hosts = [DOMAIN, OPEN_DOMAIN, ROOMS, "upload.localhost"]
         self.certificate, self.key = authority.issue(self.name, hosts)

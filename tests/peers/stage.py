@@ -12,6 +12,8 @@ from stream import Ended, Stream
 PASSWORD = "correct horse battery staple"
 # How long what should not come may take to come.
 SILENCE = 0.1
+# Whom the servers' configurations know by name: the same in every play.
+KNOWN = {"admin"}
 NUMBERS = itertools.count(1)
 
 
@@ -20,13 +22,15 @@ class Stage:
         self.server, self.script = server, script
         # Each play has names of its own, so that all can share one server: romeo@localhost is romeo-7@localhost.
         self.suffix = f"-{next(NUMBERS)}"
-        self.users = {actor.user for actor in script.actors.values()}
+        self.users = {actor.user for actor in script.actors.values()} - KNOWN
         self.streams: dict[str, Stream] = {}
         self.kept: dict[str, str] = {}
 
     async def play(self) -> None:
-        users = {actor.user for actor in self.script.actors.values() if actor.has_account}
-        await asyncio.gather(*(self.server.add_user(user + self.suffix, PASSWORD) for user in users))
+        users = {self._name(actor.user) for actor in self.script.actors.values() if actor.has_account}
+        new = users - self.server.known
+        self.server.known |= new & KNOWN
+        await asyncio.gather(*(self.server.add_user(user, PASSWORD) for user in new))
         try:
             for step in self.script.steps:
                 try:
@@ -40,9 +44,12 @@ class Stage:
             for stream in self.streams.values():
                 stream.cut()
 
+    def _name(self, user: str) -> str:
+        return user if user in KNOWN else user + self.suffix
+
     def localized(self, text: str) -> str:
         """With the names of this play, and what was kept."""
-        users = "|".join(map(re.escape, self.users))
+        users = "|".join(map(re.escape, self.users)) or "(?!)"
         text = re.sub(rf"\b({users})@{DOMAIN}\b", rf"\1{self.suffix}@{DOMAIN}", text)
         text = re.sub(rf"\b([\w-]+)@{ROOMS}\b", rf"\1{self.suffix}@{ROOMS}", text)
         return re.sub(r"\$\{(\w+)\}", lambda match: self.kept[match[1]], text)
@@ -83,7 +90,7 @@ class Stage:
     async def _connects(self, actor: Actor) -> None:
         stream = await Stream(self.server).open()
         password = actor.settings.get("password", PASSWORD)
-        self.streams[actor.name] = await stream.login(actor.user + self.suffix, password, actor.resource)
+        self.streams[actor.name] = await stream.login(self._name(actor.user), password, actor.resource)
 
     async def _receives(self, stream: Stream, step: Step) -> None:
         """The next stanzas, in whichever order where a step names several."""
@@ -130,7 +137,7 @@ class Stage:
         """Both see each other's presence (RFC 6121, 3.1)."""
         for asker, asked in ((one, other), (other, one)):
             for who, whom, kind in ((asker, asked, "subscribe"), (asked, asker, "subscribed")):
-                address = f"{whom.user}{self.suffix}@{DOMAIN}"
+                address = f"{self._name(whom.user)}@{DOMAIN}"
                 self.streams[who.name].write(f"<presence to='{address}' type='{kind}'/>")
                 await self._settle(silence=0)
         await self._settle()

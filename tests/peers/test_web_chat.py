@@ -1,13 +1,9 @@
 """The web chat of the demo in Chromium: what a person sees who has just started it."""
 
 import asyncio
-import os
-import re
-from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from browser import Browser
@@ -15,42 +11,9 @@ from demo import PERSON, Demo
 from servers import free_port
 from wire import Answer, Hold
 
-# Where to keep pictures: docs, when they are to be renewed.
-SCREENSHOTS = os.environ.get("WEB_CHAT_SCREENSHOTS")
-
 TEXTAREA = ".chat-textarea"
 # Texts of messages as they stand there; a correction replaces the text of its message.
 MESSAGES = "JSON.stringify([...document.querySelectorAll('.chat-msg__text')].map(m => m.innerText.trim()))"
-
-
-@pytest_asyncio.fixture
-async def demo(tmp_path):
-    demo = Demo(tmp_path / "demo")
-    try:
-        yield await demo.start()
-    finally:
-        await demo.stop()
-
-
-@pytest_asyncio.fixture
-async def browsers(tmp_path):
-    """Opens browsers, each with a profile of its own."""
-    opened = []
-
-    async def browser() -> Browser:
-        opened.append(Browser(tmp_path / f"browser-{len(opened)}"))
-        return await opened[-1].start()
-
-    yield browser
-    for browser in opened:
-        await browser.stop()
-
-
-async def picture(browser: Browser, name: str) -> None:
-    """Keeps what is to be seen, where that is asked for."""
-    if SCREENSHOTS:
-        await asyncio.sleep(1)  # Avatars and shades move for a moment.
-        await browser.screenshot(Path(SCREENSHOTS) / name)
 
 
 async def say(browser: Browser, text: str) -> None:
@@ -78,14 +41,14 @@ async def test_a_person_is_signed_in_chats_and_finds_the_history_again(demo, bro
     await browser.sees("is typing")
     typing.release()
     await browser.sees("Three things make it last")
-    await picture(browser, "web-chat-typing.png")
+    await browser.picture("web-chat-typing.png")
     writing.release()
     await browser.sees("I live in it")
     assert await messages_with(browser, "an open standard") == 1, "the answer was corrected in place"
     demo.model.then(Answer("`/help` lists my commands. In a room, mention my name and I answer there.\n"))
     await say(browser, "What else can you do?")
     await browser.sees("mention my name")
-    await picture(browser, "web-chat.png")
+    await browser.picture("web-chat.png")
 
     await browser.reload()
     await browser.sees("I live in it")
@@ -102,20 +65,11 @@ async def test_a_person_is_signed_in_chats_and_finds_the_history_again(demo, bro
         assert elsewhere == [], "a request has left the origin"
 
 
-async def carbons_are_on(browser: Browser) -> None:
-    """Converse.js shows the chat before it has asked for copies (XEP-0280): what is said in between is for the archive."""
-    async with asyncio.timeout(15):
-        while True:
-            asked = [re.search(r'id="([^"]+)"', text)[1] for text in browser.sent if "<enable xmlns=\"urn:xmpp:carbons:2" in text]
-            if asked and any(asked[0] in text for text in browser.received):
-                return
-            await asyncio.sleep(0.05)
-
-
 async def test_two_windows_see_the_same_chat(demo, browsers):
     first, second = await browsers(), await browsers()
     await asyncio.gather(first.open(demo.url), second.open(demo.url))
-    await asyncio.gather(carbons_are_on(first), carbons_are_on(second))
+    # Converse.js shows the chat before it has asked for copies (XEP-0280): what is said in between is for the archive.
+    await asyncio.gather(*(window.has_answer("urn:xmpp:carbons:2") for window in (first, second)))
     demo.model.then(Answer("Hello in both windows."))
     await say(first, "Is anybody there?")
     await asyncio.gather(*(window.sees("Hello in both windows.") for window in (first, second)))
@@ -139,7 +93,7 @@ async def log_in(browser: Browser, password: str) -> None:
 async def test_who_is_not_at_this_machine_logs_in(demo, browsers):
     browser = await browsers()
     await open_as_a_stranger(browser, demo)
-    await picture(browser, "web-chat-login.png")
+    await browser.picture("web-chat-login.png")
     assert not any("sign-in" in address for address in browser.requests)
     await log_in(browser, demo.password)
     demo.model.then(Answer("Welcome."))

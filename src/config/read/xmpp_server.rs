@@ -14,7 +14,7 @@ use crate::config::setting::quoted;
 use crate::config::tree::Origin;
 use crate::config::{
     Account, Certificate, ExternalService, Limits, PushSummary, Registration, RoomCreation, Rooms,
-    Upload, Welcome, XmppServer,
+    SharedGroup, Upload, Welcome, XmppServer,
 };
 
 /// Built by later issues.
@@ -170,6 +170,7 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         ],
     );
     components(section, server);
+    shared_groups(section, server);
     rooms(section, &mut server.rooms);
     let mut contact = section.section("contact");
     for kind in [
@@ -364,6 +365,49 @@ fn welcome(section: &mut Section<'_>, server: &mut XmppServer, bots: &Bots) {
         message: welcome.string("message", ""),
     };
     welcome.finish();
+}
+
+fn shared_groups(section: &mut Section<'_>, server: &mut XmppServer) {
+    let at = server.domain.clone();
+    for mut table in section.tables("shared_groups") {
+        let origin = table.written("name").unwrap_or(table.origin.clone());
+        let name = table.checked("name", "", |text| match text.len() {
+            0 => Err("must not be empty".to_owned()),
+            1..=1_023 => Ok(()),
+            _ => Err("must be shorter".to_owned()),
+        });
+        let members = table.list("members", &["*"], |text| match text {
+            "*" => Ok(None),
+            text => member(text, &at).map(Some),
+        });
+        let is_taken = server.shared_groups.iter().any(|group| group.name == name);
+        if name.is_empty() {
+            table.fault("name", &origin, "is required, as name = \"Family\"");
+        } else if is_taken {
+            table.fault("name", &origin, "is that of another group");
+        }
+        let everybody = members.iter().any(Option::is_none);
+        let members = members.into_iter().flatten().collect();
+        server.shared_groups.push(SharedGroup {
+            name,
+            members: (!everybody).then_some(members),
+        });
+        table.finish();
+    }
+}
+
+/// An account by its name or its address.
+fn member(text: &str, domain: &str) -> Result<BareJid, String> {
+    let jid = if text.contains('@') {
+        bare(text)?
+    } else {
+        bare(&format!("{text}@{domain}"))?
+    };
+    if jid.node().is_some() && jid.domain().as_str() == domain {
+        Ok(jid)
+    } else {
+        Err(format!("must be \"*\" or a name at {domain}"))
+    }
 }
 
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {

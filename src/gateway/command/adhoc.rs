@@ -8,18 +8,21 @@ use std::time::Duration;
 use jid::Jid;
 use minidom::Element;
 use tokio::time::Instant;
-use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
 use super::parse::Arguments;
 use super::{Command, all, find};
 use crate::gateway::Standing;
 use crate::xmpp::element::{element, set, text_element};
+use crate::xmpp::form::{Field, Filled, Form, find as find_form};
 use crate::xmpp::ns;
 
 /// How long a form may lie on a screen, and how many of them are remembered.
 const LIFETIME: Duration = Duration::from_hours(1);
 const MOST_OPEN: usize = 1_000;
+
+/// These are in no XEP.
+const FORM_TYPE: &str = "urn:x-moltis:command";
 
 /// XEP-0050, 4.2: a condition of RFC 6120 with one of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,43 +190,37 @@ fn form(command: &Command, session: &str) -> Element {
     let fields = command.arguments.iter().map(|argument| {
         // Text of several lines has a field of several lines.
         let kind = match argument.name {
-            "text" => FieldType::TextMulti,
-            "JID" | "room" => FieldType::JidSingle,
-            _ => FieldType::TextSingle,
+            "text" => "text-multi",
+            "JID" | "room" => "jid-single",
+            _ => "text-single",
         };
-        Field {
-            label: Some(argument.label.to_owned()),
-            required: argument.required,
-            ..Field::new(argument.name, kind)
+        let field = Field::new(kind, argument.name).label(argument.label);
+        if argument.required {
+            field.required()
+        } else {
+            field
         }
     });
-    let form = DataForm {
-        type_: DataFormType::Form,
-        title: Some(format!("/{}", command.name)),
-        instructions: Some(command.help.to_owned()),
-        fields: fields.collect(),
-    };
+    let form = Form::new("form", FORM_TYPE)
+        .title(&format!("/{}", command.name))
+        .instructions(command.help)
+        .fields(fields);
     let mut actions = element("actions", ns::COMMANDS, &[("execute", "complete")]);
     actions.append_child(element("complete", ns::COMMANDS, &[]));
     let mut reply = reply(command, session, "executing");
     reply.append_child(actions);
-    reply.append_child(form.into());
+    reply.append_child(form.build());
     reply
 }
 
 /// The arguments out of a form that was filled in.
 fn read(command: &Command, request: &Element) -> Option<Arguments> {
-    let form = request.get_child("x", ns::DATA_FORMS)?.clone();
-    let form = DataForm::try_from(form).ok()?;
-    if form.type_ != DataFormType::Submit {
+    let filled = Filled::read(find_form(request)?).ok()?;
+    if filled.cancelled {
         return None;
     }
     Arguments::from_fields(command.arguments, |name| {
-        let field = form
-            .fields
-            .iter()
-            .find(|field| field.var.as_deref() == Some(name))?;
-        Some(field.values.join("\n"))
+        filled.values(name).map(|values| values.join("\n"))
     })
 }
 

@@ -38,7 +38,8 @@ fn every_row_is_complete_and_has_its_own_name() {
 fn the_contracts_commands_are_all_there() {
     let everyone = "help new clear sessions title fork stop retry undo compact context model models system skills skill usage \
                     status whoami ping export claim";
-    let operators = "allow guest block access join leave rooms say budget reload accounts log";
+    let operators = "allow guest block access join leave rooms say budget reload accounts log adduser deluser \
+                     invite announce";
     for (names, who) in [(everyone, Who::Everyone), (operators, Who::Operator)] {
         for name in names.split_whitespace() {
             assert_eq!(find(name).map(|command| command.who), Some(who), "{name}");

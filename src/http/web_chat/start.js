@@ -31,13 +31,30 @@ function addPlugin(title, emoji) {
 
     window.converse.plugins.add('moltis', {
         initialize() {
-            const { api } = this._converse;
+            const { _converse } = this;
+            const { api } = _converse;
+            api.listen.on('setUserJID', () => keepResource(_converse));
+            // It reads these bookmarks (XEP-0402), and asks to be told of changes of the older ones alone.
+            api.listen.on('addClientFeatures', () => api.disco.own.features.add('urn:xmpp:bookmarks:1+notify'));
             api.elements.define('converse-brand-logo', Brand);
             api.elements.define('converse-footer', nothing());
             api.elements.define('converse-controlbox-navbar', nothing());
             if (emoji) api.listen.on('loadEmojis', () => emoji);
         },
     });
+}
+
+/**
+ * One resource for as long as the tab is there. Converse.js invents another one with each login, also where it then resumes
+ * the session of the one before (XEP-0198), and the server ends a stream that speaks for an address not its own.
+ */
+function keepResource(_converse) {
+    const { session } = _converse;
+    const resource = session.get('kept_resource') ?? session.get('resource');
+    const jid = `${session.get('bare_jid')}/${resource}`;
+    session.save({ jid, resource, kept_resource: resource });
+    Object.assign(_converse, { jid, resource });
+    _converse.api.connection.get().jid = jid;
 }
 
 function initialize(settings) {
@@ -62,7 +79,9 @@ function initialize(settings) {
         embed_3rd_party_media_players: false,
         render_media: [location.hostname],
         use_system_emojis: true,
-        muc_search_service: '',
+        // Without one the form for entering a room lacks the field for its address. Ours does not search, and says so.
+        muc_search_service: settings.muc_domain ?? '',
+        muc_nickname_from_jid: true,
         xmpp_providers_url: '',
         autocomplete_providers_url: '',
         visible_toolbar_buttons: { call: false, clear: true, emoji: true, location: false, spoiler: false },

@@ -312,6 +312,19 @@ fn reports(command: &Element) -> Result<Vec<(Jid, &Element)>, StanzaError> {
     Ok(reports)
 }
 
+/// So many messages of one report are named in the text.
+const MOST_QUOTED: usize = 20;
+
+/// The messages that are meant (XEP-0377, 5), a line for each; the report itself goes with them, whole.
+fn quoted(report: &Element) -> impl Iterator<Item = String> {
+    let ids = report
+        .children()
+        .filter(|child| child.is("stanza-id", ns::SID));
+    let named = ids.filter_map(|id| Some((id.attr("id")?, id.attr("by")?)));
+    let lines = named.map(|(id, by)| format!("Message {id} in the archive of {by}"));
+    lines.take(MOST_QUOTED)
+}
+
 /// To those who look after the server; nobody else learns of it (XEP-0377, 4).
 async fn hand_on(server: &Server, account: &Account, about: &Jid, report: &Element) {
     let reason = report.attr("reason").unwrap_or_default();
@@ -328,10 +341,14 @@ async fn hand_on(server: &Server, account: &Account, about: &Jid, report: &Eleme
         body.push_str("\n> ");
         body.push_str(&text.trim().replace('\n', "\n> "));
     }
+    for quoted in quoted(report) {
+        body.push('\n');
+        body.push_str(&quoted);
+    }
     let Ok(domain) = Jid::new(server.domain()) else {
         return;
     };
-    for admin in &server.settings().admins {
+    for admin in &server.admins() {
         let mut message = element("message", ns::JABBER_CLIENT, &[("id", &random_id())]);
         message.append_child(text_element("body", ns::JABBER_CLIENT, &body));
         message.append_child(report.clone());

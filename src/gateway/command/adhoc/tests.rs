@@ -89,23 +89,19 @@ fn a_form_asks_for_the_arguments_and_is_read() {
     };
     assert_eq!(reply.attr("status"), Some("executing"));
     let form = reply.get_child("x", ns::DATA_FORMS).unwrap().clone();
-    let form = DataForm::try_from(form).unwrap();
     let fields: Vec<_> = form
-        .fields
-        .iter()
+        .children()
+        .filter(|field| field.is("field", ns::DATA_FORMS) && field.attr("type") != Some("hidden"))
         .map(|field| {
-            (
-                field.var.as_deref().unwrap(),
-                field.type_.clone(),
-                field.required,
-            )
+            let required = field.has_child("required", ns::DATA_FORMS);
+            (field.attr("var"), field.attr("type"), required)
         })
         .collect();
     assert_eq!(
         fields,
         [
-            ("JID", FieldType::JidSingle, true),
-            ("text", FieldType::TextMulti, true)
+            (Some("JID"), Some("jid-single"), true),
+            (Some("text"), Some("text-multi"), true)
         ]
     );
     let session = reply.attr("sessionid").unwrap();

@@ -119,6 +119,45 @@ impl Control for Recorder {
     }
 }
 
+/// A server that knows bob.
+struct Embedded;
+
+impl House for Embedded {
+    fn add<'a>(&'a self, who: &'a str) -> BoxFuture<'a, Result<Added, String>> {
+        Box::pin(async move {
+            if who == "bob" {
+                return Err("bob exists already".to_owned());
+            }
+            Ok(Added {
+                jid: BareJid::new(&format!("{who}@example.com")).unwrap(),
+                password: "secret".to_owned(),
+            })
+        })
+    }
+
+    fn delete<'a>(&'a self, who: &'a str) -> BoxFuture<'a, Result<BareJid, String>> {
+        Box::pin(async move { Ok(BareJid::new(&format!("{who}@example.com")).unwrap()) })
+    }
+
+    fn invite<'a>(
+        &'a self,
+        by: &'a BareJid,
+        name: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Invited, String>> {
+        Box::pin(async move {
+            Ok(Invited {
+                uri: format!("xmpp:{}@example.com by {by}", name.unwrap_or("anybody")),
+                page: Some("https://example.com/invite/x".to_owned()),
+                until: "tomorrow".to_owned(),
+            })
+        })
+    }
+
+    fn announce<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<usize, String>> {
+        Box::pin(async move { Ok(text.len()) })
+    }
+}
+
 struct Stage {
     commands: Commands,
     access: Arc<Access>,
@@ -130,9 +169,18 @@ struct Stage {
 
 impl Stage {
     async fn new(control: Recorder) -> Self {
+        Self::at(control, None, false).await
+    }
+
+    /// With a server in the process, where the bot lives or not.
+    async fn at(control: Recorder, house: Option<Arc<dyn House>>, is_home: bool) -> Self {
+        let account = Account {
+            local: is_home,
+            ..testing::account()
+        };
         let mut config = Config {
             channels: Channels {
-                xmpp: BTreeMap::from([("bot".to_owned(), testing::account())]),
+                xmpp: BTreeMap::from([("bot".to_owned(), account)]),
             },
             ..Config::default()
         };
@@ -161,7 +209,7 @@ impl Stage {
             storage,
             access: Arc::clone(&access),
             control: Arc::clone(&control) as Arc<_>,
-            house: None,
+            house,
         });
         Self {
             commands,
@@ -284,6 +332,10 @@ async fn every_command_answers() {
         ),
         ("/log", "the last 20"),
         ("/log 9999", "From 1 to 200"),
+        ("/adduser bob", "no embedded server"),
+        ("/deluser bob", "no embedded server"),
+        ("/invite", "no embedded server"),
+        ("/announce Tea", "no embedded server"),
         ("/nonsense", "There is no `/nonsense`"),
     ];
     for (command, expected) in rows {
@@ -322,6 +374,36 @@ async fn privileged_commands_in_a_room_do_nothing_and_say_where() {
     }
     assert!(stage.control.done.lock().unwrap().is_empty());
     assert_eq!(stage.access.list("bot").await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_administered_in_a_chat_with_a_bot_that_lives_there() {
+    let home = Stage::at(Recorder::default(), Some(Arc::new(Embedded)), true).await;
+    for (command, expected) in [
+        (
+            "/adduser carol",
+            "`carol@example.com` has an account now. Its password, which I tell this once: `secret`",
+        ),
+        ("/adduser bob", "bob exists already."),
+        ("/adduser", "Please write `/adduser JID`"),
+        ("/deluser bob", "`bob@example.com` has been deleted."),
+        (
+            "/invite",
+            "until tomorrow:\nhttps://example.com/invite/x\nxmpp:anybody@example.com by alice@example.com",
+        ),
+        ("/invite carol", "xmpp:carol@example.com"),
+        ("/announce Tea at five", "Told to 11 sessions."),
+    ] {
+        let answer = home.alice(command).await;
+        assert!(answer.contains(expected), "{command}: {answer}");
+    }
+    // Another server could say that anybody is an operator.
+    let away = Stage::at(Recorder::default(), Some(Arc::new(Embedded)), false).await;
+    let answer = away.alice("/deluser bob").await;
+    assert!(
+        answer.contains("a bot that lives on the server itself"),
+        "{answer}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -181,11 +181,13 @@ async fn a_command_without_an_item_or_with_a_wrong_one_is_refused() {
 #[tokio::test]
 async fn a_report_goes_to_the_admins() {
     let mut settings = Settings::new("example.org");
-    settings.admins = vec![jid::BareJid::new("nurse@example.org").unwrap()];
-    let server = with(settings, &["juliet", "nurse"]).await;
+    settings.admins = ["nurse@example.org", "friar@example.org"]
+        .map(|jid| jid::BareJid::new(jid).unwrap())
+        .to_vec();
+    let server = with(settings, &["juliet", "nurse", "friar"]).await;
     let mut nurse = online(&server, "nurse/kitchen").await;
     let mut juliet = online(&server, "juliet/balcony").await;
-    let item = "<item jid='spam@elsewhere.example'><report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'><text>Never\ncame trouble</text></report></item>";
+    let item = "<item jid='spam@elsewhere.example'><report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'><text>Never\ncame trouble</text><stanza-id xmlns='urn:xmpp:sid:0' by='juliet@example.org' id='28482'/></report></item>";
     let answer = command(&mut juliet, "block", item).await;
     assert_eq!(answer.attr("type"), Some("result"));
     let told = nurse.next().await;
@@ -193,9 +195,21 @@ async fn a_report_goes_to_the_admins() {
     let body = told.get_child("body", ns::JABBER_CLIENT).unwrap().text();
     assert_eq!(
         body,
-        "juliet@example.org has blocked and reported spam@elsewhere.example: spam\n> Never\n> came trouble"
+        "juliet@example.org has blocked and reported spam@elsewhere.example: spam\n> Never\n> came trouble\nMessage 28482 in the archive of juliet@example.org"
     );
     assert!(told.has_child("report", ns::SPAM_REPORTING));
+    // An admin who is away finds it later.
+    let mut friar = client(&server, "friar/cell").await;
+    friar.send("<presence/>").await;
+    let waited = friar.drain();
+    let waited = waited.iter().find(|stanza| stanza.name() == "message");
+    let waited = waited.unwrap();
+    assert_eq!(
+        waited.get_child("body", ns::JABBER_CLIENT).unwrap().text(),
+        body
+    );
+    assert!(waited.has_child("report", ns::SPAM_REPORTING));
+    assert!(waited.has_child("delay", ns::DELAY));
 }
 
 #[tokio::test]

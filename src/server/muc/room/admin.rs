@@ -1,5 +1,7 @@
 //! Roles and affiliations, asked for and changed: the muc#admin of XEP-0045, 8 to 10.
 
+use std::collections::BTreeSet;
+
 use jid::{BareJid, Jid};
 use minidom::Element;
 
@@ -99,6 +101,8 @@ impl Room {
         }
     }
 
+    /// Without roles, which are optional here: Converse.js (14.0.0) puts the nick in the place of the role that it reads in
+    /// such a list, and then lets an owner moderate nothing.
     fn list_affiliation(&self, wanted: Affiliation, answer: &mut Element) {
         for (who, affiliate) in self.affiliations.with(wanted) {
             let attributes = [("affiliation", wanted.name()), ("jid", who.as_str())];
@@ -106,9 +110,6 @@ impl Room {
             let present = self.occupants.iter().find(|one| one.who == *who);
             if let Some(nick) = affiliate.nick.as_ref().or(present.map(|one| &one.nick)) {
                 set(&mut item, "nick", nick);
-            }
-            if let Some(present) = present {
-                set(&mut item, "role", present.role.name());
             }
             if let Some(reason) = &affiliate.reason {
                 item.append_child(text_element("reason", ns::MUC_ADMIN, reason));
@@ -155,6 +156,7 @@ impl Room {
         for item in &items {
             self.may_change(incoming, item)?;
         }
+        self.keeps_an_owner(&items)?;
         for item in items {
             match item {
                 Item::Role { nick, role, reason } => {
@@ -175,6 +177,28 @@ impl Room {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// One after the other each may go who is not the last.
+    fn keeps_an_owner(&self, items: &[Item]) -> Result<(), StanzaError> {
+        let owners = self.affiliations.with(Affiliation::Owner);
+        let mut owners: BTreeSet<&BareJid> = owners.map(|(who, _)| who).collect();
+        for item in items {
+            if let Item::Affiliation {
+                who, affiliation, ..
+            } = item
+            {
+                if *affiliation == Affiliation::Owner {
+                    owners.insert(who);
+                } else {
+                    owners.remove(who);
+                }
+            }
+        }
+        if owners.is_empty() {
+            return Err(StanzaError::conflict());
         }
         Ok(())
     }
@@ -259,10 +283,12 @@ impl Room {
         let actor = self.affiliation(&incoming.from);
         let old = self.affiliations.get(who);
         let old = old.map_or(Affiliation::None, |one| one.affiliation);
-        may_change_affiliation(actor, old, to)?;
         let bans_self = to == Affiliation::Outcast && *who == incoming.from.to_bare();
-        let orphans = to != Affiliation::Owner && self.affiliations.is_last_owner(who);
-        if bans_self || orphans {
+        if bans_self && actor >= Affiliation::Admin {
+            return Err(StanzaError::conflict());
+        }
+        may_change_affiliation(actor, old, to)?;
+        if to != Affiliation::Owner && self.affiliations.is_last_owner(who) {
             return Err(StanzaError::conflict());
         }
         Ok(())

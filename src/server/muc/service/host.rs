@@ -40,6 +40,27 @@ impl Outbound for People {
         }
     }
 
+    fn post_all(&self, to: &FullJid, mails: &[Mail]) -> Posted {
+        if !self.0.is_local(to.domain().as_str()) {
+            return Posted::Elsewhere;
+        }
+        // Looked up once.
+        let Some(session) = self.0.session(to) else {
+            return Posted::Gone;
+        };
+        if !mails
+            .iter()
+            .all(|mail| session.try_send(mail.addressed(to)))
+        {
+            return Posted::Gone;
+        }
+        if session.room() < TIGHT {
+            Posted::Tight
+        } else {
+            Posted::Done
+        }
+    }
+
     fn said(
         &self,
         members: &mut dyn Iterator<Item = &BareJid>,

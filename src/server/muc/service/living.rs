@@ -116,11 +116,7 @@ impl Living {
                     send(outbound, stanza, outcome);
                 }
                 Effect::Broadcast { to, stanza } => broadcast(outbound, &to, &stanza, outcome),
-                Effect::Deliver { to, stanzas } => {
-                    for stanza in stanzas {
-                        broadcast(outbound, std::slice::from_ref(&to), &stanza, outcome);
-                    }
-                }
+                Effect::Deliver { to, stanzas } => deliver(outbound, &to, &stanzas, outcome),
                 Effect::Speak(speech) => {
                     self.speak(service, outbound, now, *speech, outcome).await;
                 }
@@ -221,9 +217,8 @@ impl Living {
     ) {
         let most = service.policy.history;
         request.stanzas = Some(request.stanzas.unwrap_or(most).min(most));
-        for mail in self.past.select(&request, self.room.address()) {
-            broadcast(outbound, std::slice::from_ref(to), &mail, outcome);
-        }
+        let past = self.past.select(&request, self.room.address());
+        deliver(outbound, to, &past, outcome);
     }
 
     /// Nothing of it stays but its tombstone. What the store does not delete now is there after a restart, and is said so.
@@ -303,6 +298,18 @@ fn send(outbound: &dyn Outbound, stanza: Element, outcome: &mut Outcome) {
             }
         }
         _ => outcome.later.push(stanza),
+    }
+}
+
+fn deliver(outbound: &dyn Outbound, to: &FullJid, mails: &[Mail], outcome: &mut Outcome) {
+    match outbound.post_all(to, mails) {
+        Posted::Done => {}
+        Posted::Tight => outcome.tight = true,
+        Posted::Gone => outcome.lost.push(to.clone()),
+        Posted::Elsewhere => {
+            let stanzas = mails.iter().map(|mail| mail.addressed(to).element());
+            outcome.later.extend(stanzas);
+        }
     }
 }
 

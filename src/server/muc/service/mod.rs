@@ -114,6 +114,17 @@ pub enum Posted {
 pub trait Outbound: Send + Sync {
     /// Puts a stanza into a session's mailbox. Waits for nobody.
     fn post(&self, to: &FullJid, mail: Mail) -> Posted;
+    /// Many for one session, such as all occupants for who enters; what becomes of the last that was tried.
+    fn post_all(&self, to: &FullJid, mails: &[Mail]) -> Posted {
+        let mut posted = Posted::Done;
+        for mail in mails {
+            posted = self.post(to, mail.addressed(to));
+            if posted == Posted::Gone {
+                break;
+            }
+        }
+        posted
+    }
     /// Something was said, which matters to these members of the room also while they are not in it.
     fn said(
         &self,

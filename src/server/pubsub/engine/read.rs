@@ -1,6 +1,7 @@
 //! Items and nodes are looked at (XEP-0060, 5 and 6.5).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use jid::{BareJid, Jid};
@@ -20,6 +21,26 @@ use crate::server::StanzaError;
 use crate::xmpp::element::{element, set};
 use crate::xmpp::{datetime, ns};
 
+/// So many bytes of items are in one answer, or one item that has more.
+const ANSWER_BYTES: usize = 1_024 * 1_024;
+
+/// As much of a page as one answer holds, of its end or of its beginning.
+fn fitting(page: Range<usize>, from_the_end: bool, size: impl Fn(usize) -> usize) -> Range<usize> {
+    let mut bytes = 0_usize;
+    let mut fits = |at: &usize| {
+        let is_first = bytes == 0;
+        bytes = bytes.saturating_add(size(*at).max(1));
+        is_first || bytes <= ANSWER_BYTES
+    };
+    if from_the_end {
+        let count = page.clone().rev().take_while(&mut fits).count();
+        page.end.saturating_sub(count)..page.end
+    } else {
+        let count = page.clone().take_while(&mut fits).count();
+        page.start..page.start.saturating_add(count)
+    }
+}
+
 /// So many nodes or items are on a page of disco#items at most.
 const DISCO_PAGE: usize = 250;
 
@@ -37,19 +58,31 @@ impl Engine {
         let relation = actor.relation_to(service, &held.record).await;
         access::may_read(&held.record, &relation, &actor.jid.to_bare())?;
         let entries = self.entries(service, node, &mut held).await?;
+        let sizes = self.sizes(service, node, &mut held).await?;
+        let size = |entry: &(u64, String)| sizes.get(&entry.0).copied().unwrap_or_default();
         let (mut outer, mut inner) = common("items", Some(node));
         let chosen: Vec<&(u64, String)> = if ids.is_empty() {
             let newest = entries.len().saturating_sub(max.unwrap_or(usize::MAX));
             let entries = entries.get(newest..).unwrap_or_default();
             let known: Vec<&str> = entries.iter().map(|(_, id)| id.as_str()).collect();
             let page = paging.of(&known)?;
-            let chosen = entries.get(page.clone()).unwrap_or_default();
-            if paging.wanted {
-                outer.append_child(Paging::answer(&known, &page));
+            // From the end where the end is asked for, and where nothing is said of a page: the newest are wanted.
+            let from_the_end = paging.before.is_some() || !paging.wanted;
+            let fits = fitting(page.clone(), from_the_end, |at| {
+                entries.get(at).map_or(0, size)
+            });
+            let chosen = entries.get(fits.clone()).unwrap_or_default();
+            // 6.5.4: who gets less than they asked for is told so.
+            if paging.wanted || fits != page {
+                outer.append_child(Paging::answer(&known, &fits));
             }
             chosen.iter().collect()
         } else {
-            entries.iter().filter(|(_, id)| ids.contains(id)).collect()
+            let asked: Vec<_> = entries.iter().filter(|(_, id)| ids.contains(id)).collect();
+            let fits = fitting(0..asked.len(), false, |at| {
+                asked.get(at).map_or(0, |one| size(one))
+            });
+            asked.get(fits).unwrap_or_default().to_vec()
         };
         for item in self.fetch(service, node, &held, &chosen).await? {
             inner.append_child(item_element(ns::PUBSUB, &item.id, item.element()));
@@ -80,6 +113,20 @@ impl Engine {
             .iter()
             .filter(|entry| !entry.is_expired(&record.config, now))
             .map(|entry| (entry.sequence, entry.id.clone()))
+            .collect())
+    }
+
+    /// How many bytes each item has, by its place.
+    async fn sizes(
+        &self,
+        service: &BareJid,
+        node: &str,
+        held: &mut Held,
+    ) -> Result<BTreeMap<u64, usize>, StanzaError> {
+        let index = held.index(&self.0.storage, service, node).await?;
+        Ok(index
+            .iter()
+            .map(|entry| (entry.sequence, entry.bytes))
             .collect())
     }
 
@@ -301,5 +348,36 @@ impl Engine {
             element("feature", ns::DISCO_INFO, &[("var", ns::PUBSUB)]),
             form("result", META_DATA, meta_data),
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_so_many_bytes() {
+        struct Case {
+            name: &'static str,
+            sizes: &'static [usize],
+            from_the_end: bool,
+            fits: Range<usize>,
+        }
+        const HALF: usize = ANSWER_BYTES / 2;
+        #[rustfmt::skip]
+        let cases = [
+            Case { name: "nothing", sizes: &[], from_the_end: false, fits: 0..0 },
+            Case { name: "all", sizes: &[1, 2, 3], from_the_end: false, fits: 0..3 },
+            Case { name: "exactly", sizes: &[HALF, HALF, 1], from_the_end: false, fits: 0..2 },
+            Case { name: "the end", sizes: &[1, HALF, HALF], from_the_end: true, fits: 1..3 },
+            Case { name: "one that is larger", sizes: &[1, 3 * HALF], from_the_end: true, fits: 1..2 },
+            Case { name: "before a larger one", sizes: &[1, 3 * HALF], from_the_end: false, fits: 0..1 },
+            Case { name: "empty ones", sizes: &[0, 0], from_the_end: true, fits: 0..2 },
+        ];
+        for case in cases {
+            let size = |at: usize| case.sizes[at];
+            let fits = fitting(0..case.sizes.len(), case.from_the_end, size);
+            assert_eq!(fits, case.fits, "{}", case.name);
+        }
     }
 }

@@ -315,6 +315,40 @@ async fn a_page_of_sql_is_not_found_and_harms_nothing() {
 }
 
 #[tokio::test]
+async fn a_node_of_many_items_is_told_in_pages() {
+    let server = server().await;
+    let mut juliet = client(&server, "juliet/balcony").await;
+    create(&mut juliet, "many", &[("max_items", "max")]).await;
+    for number in 0..300 {
+        let item = publication("many", &format!("{number:03}"));
+        juliet.ask("set", SERVICE, &item).await;
+    }
+    let mut told = Vec::new();
+    let mut after = String::new();
+    loop {
+        let set = format!("<set xmlns='{}'><max>100000</max>{after}</set>", ns::RSM);
+        let query = format!(
+            "<query xmlns='{}' node='many'>{set}</query>",
+            ns::DISCO_ITEMS
+        );
+        let answer = juliet.ask("get", SERVICE, &query).await;
+        let query = answer.get_child("query", ns::DISCO_ITEMS).unwrap();
+        let items = query.children().filter(|child| child.name() == "item");
+        let page: Vec<String> = items
+            .map(|item| item.attr("name").unwrap().to_owned())
+            .collect();
+        assert!(page.len() <= 250);
+        let Some(last) = page.last() else {
+            break;
+        };
+        after = format!("<after>{last}</after>");
+        told.extend(page);
+    }
+    assert_eq!(told.len(), 300);
+    assert!(told.is_sorted());
+}
+
+#[tokio::test]
 async fn what_is_no_question_for_it_gets_its_error() {
     let server = server().await;
     let mut juliet = client(&server, "juliet/balcony").await;

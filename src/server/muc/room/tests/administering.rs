@@ -96,6 +96,12 @@ fn roles_are_changed_by_those_who_may() {
         ),
         ("nothing", ADMIN, "", "bad-request"),
         (
+            "all owners at once",
+            OWNER,
+            "<item affiliation='owner' jid='hecate@shakespeare.example'/><item affiliation='none' jid='hecate@shakespeare.example'/><item affiliation='none' jid='crone1@shakespeare.example'/>",
+            "conflict",
+        ),
+        (
             "one of two may not be",
             ADMIN,
             "<item nick='thirdwitch' role='none'/><item nick='firstwitch' role='none'/>",
@@ -208,7 +214,7 @@ fn affiliations_are_changed_by_those_who_may() {
             "an admin bans itself",
             ADMIN,
             "<item affiliation='outcast' jid='wiccarocks@shakespeare.example'/>",
-            "not-allowed",
+            "conflict",
         ),
         (
             "an owner bans itself",

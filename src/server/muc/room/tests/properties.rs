@@ -36,6 +36,9 @@ fn xml() -> impl Strategy<Value = String> {
             ("maxusers", "2"),
             ("roomowners", "hag66@shakespeare.example"),
             ("roomadmins", "crone1@shakespeare.example"),
+            ("presencebroadcast", "moderator"),
+            ("getmemberlist", "participant"),
+            ("historylength", "1"),
         ][..],
     );
     prop_oneof![
@@ -43,6 +46,11 @@ fn xml() -> impl Strategy<Value = String> {
         2 => nick.clone().prop_map(|nick| format!("<message to='coven@rooms.example/{nick}' type='chat'><body>x</body></message>")),
         2 => Just("<message to='coven@rooms.example' type='groupchat'><body>x</body></message>".to_owned()),
         1 => Just("<message to='coven@rooms.example' type='groupchat'><subject>x</subject></message>".to_owned()),
+        1 => nick.clone().prop_map(|nick| format!("<iq type='set' id='1' to='coven@rooms.example'><query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{}</value></field><field var='muc#register_roomnick'><value>{nick}</value></field></x></query></iq>", ns::MUC_REGISTER)),
+        1 => (nick.clone(), prop::bool::ANY).prop_map(|(nick, allow)| format!("<message to='coven@rooms.example'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{}</value></field><field var='muc#register_roomnick'><value>{nick}</value></field><field var='muc#register_allow'><value>{allow}</value></field></x></message>", ns::MUC_REGISTER)),
+        1 => Just("<iq type='set' id='1' to='coven@rooms.example'><query xmlns='jabber:iq:register'><remove/></query></iq>".to_owned()),
+        1 => Just(format!("<iq type='set' id='1' to='coven@rooms.example'><moderate xmlns='{}' id='1'><retract xmlns='{}'/></moderate></iq>", ns::MODERATE, ns::RETRACT)),
+        1 => Just("<iq type='set' id='1' to='coven@rooms.example'><vCard xmlns='vcard-temp'/></iq>".to_owned()),
         1 => person.clone().prop_map(|to| format!("<message to='coven@rooms.example'><x xmlns='{}'><invite to='{to}'/></x></message>", ns::MUC_USER)),
         1 => nick.clone().prop_map(|nick| format!("<iq type='get' id='1' to='coven@rooms.example/{nick}'><query xmlns='jabber:iq:version'/></iq>")),
         3 => (nick, role.clone()).prop_map(|(nick, role)| format!("<iq type='set' id='1' to='coven@rooms.example'><query xmlns='{}'><item nick='{nick}' role='{role}'/></query></iq>", ns::MUC_ADMIN)),
@@ -79,6 +87,17 @@ fn check(stage: &Stage) {
         }
     }
     assert!(room.affiliations.with(Affiliation::Owner).next().is_some());
+    let mut kept = BTreeSet::new();
+    for (who, affiliate) in room.affiliations.iter() {
+        assert!(
+            affiliate.nick.iter().all(|nick| kept.insert(nick.clone())),
+            "a nick is kept once"
+        );
+        assert!(
+            room.applicants.get(who).is_none(),
+            "who is known does not wait"
+        );
+    }
 }
 
 /// Who sees real JIDs of others: those entitled before or after what happened, and who did it by naming them.
@@ -89,7 +108,8 @@ fn entitled(room: &Room) -> BTreeSet<String> {
         let member = rank.affiliation >= Affiliation::Member && room.config.members_only;
         let everybody = room.config.whois == Whois::Anyone;
         let here = rank.role != Role::None;
-        if rank.role == Role::Moderator || (everybody && (here || member)) {
+        let by_role = here && room.config.member_lists.has(rank.role);
+        if rank.role == Role::Moderator || by_role || (everybody && (here || member)) {
             entitled.insert(who.to_owned());
         }
     }
