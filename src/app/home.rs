@@ -22,6 +22,7 @@ use crate::http::{self, EmbeddedServer, Peer, status};
 use crate::runtime::{Phase, Supervisor};
 use crate::server::accounts::{Accounts, Change};
 use crate::server::archive::rooms::RoomArchives;
+use crate::server::bytestreams;
 use crate::server::certificate::{self, Certificates};
 use crate::server::component;
 use crate::server::feature;
@@ -55,6 +56,7 @@ pub(super) struct Home {
 pub(super) struct Prepared {
     pub home: Home,
     listeners: Vec<Listener>,
+    proxy: Option<bytestreams::Prepared>,
 }
 
 /// Builds the server and binds its ports, so that what is in the way is an error before anything starts. `None`: the
@@ -89,6 +91,12 @@ pub(super) async fn prepare(
     let uploads = Uploads::open(storage.clone(), &config.data_dir, Rules::of(config))?;
     server.extensions().insert(uploads.clone());
     let mut hosts = hosts(&settings, storage, rooms.clone(), &uploads)?;
+    let proxy = bytestreams::prepare(&settings)?;
+    hosts.extend(
+        proxy
+            .iter()
+            .map(|proxy| (proxy.host.clone(), Arc::clone(&proxy.service))),
+    );
     hosts.extend(component::hosts(&server));
     server.set_hosts(hosts);
     let tls = Tls {
@@ -112,7 +120,11 @@ pub(super) async fn prepare(
         demo,
         bot,
     };
-    Ok(Some(Prepared { home, listeners }))
+    Ok(Some(Prepared {
+        home,
+        listeners,
+        proxy,
+    }))
 }
 
 fn generated() -> Result<SecretString> {
@@ -231,7 +243,14 @@ async fn person(config: &Config, server: &Server, bot: Option<&BareJid>) -> Resu
 impl Prepared {
     /// Lets people in.
     pub(super) fn serve(self, supervisor: &Supervisor) -> Home {
-        let Self { home, listeners } = self;
+        let Self {
+            home,
+            listeners,
+            proxy,
+        } = self;
+        if let Some(proxy) = proxy {
+            supervisor.spawn(Phase::Listeners, "server/proxy", |stop| proxy.serve(stop));
+        }
         let streams = home.streams.clone();
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
             listener::serve(listeners, streams, stop)
@@ -312,7 +331,7 @@ impl Home {
             websocket,
             uploads: self.uploads.clone(),
             tls: Arc::clone(&self.https),
-            streams: self.streams.clone(),
+            server: self.server.clone(),
             challenge: {
                 let certificates = self.certificates.clone();
                 Arc::new(move |token: &str| certificates.http_challenge(token))

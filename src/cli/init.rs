@@ -129,7 +129,7 @@ fn from_demo(file: &Path) -> Result<ExitCode> {
         "Wrote {}. `moltis` runs what the demo ran.",
         file.display()
     ));
-    say("Next: set your own domain in it, then `moltis adduser you@your.domain`.");
+    say("Next: set your own domain in it; its first start prints an invitation for you.");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 //! the browser. Whoever has the link has the invitation, so the page tells nobody else of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
@@ -20,7 +21,6 @@ use super::visit::Visit;
 use super::{Peer, Shown, qr};
 use crate::server::accounts::Throttle;
 use crate::server::invitations::{self, Invitation};
-use crate::server::stream::Streams;
 use crate::server::{Server, StanzaError};
 
 /// Where it is; the token follows.
@@ -33,10 +33,24 @@ const LONGEST_FORM: usize = 8_192;
 /// Nothing is loaded but the style sheet, and the form goes nowhere else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// Tokens that are none, from one address; then it waits as long. A link that is over is opened again and again, so that they
+/// are not counted with failed logins.
+const MISSES: u32 = 100;
+const WINDOW: Duration = Duration::from_mins(10);
+
+struct Pages {
+    server: Server,
+    misses: Throttle,
+}
+
 /// The page and its style sheet.
-pub(super) fn router(streams: Streams) -> Router<Shown> {
-    let taking = streams.clone();
-    let show = move |shown, visit, token| show(streams, shown, visit, token);
+pub(super) fn router(server: Server) -> Router<Shown> {
+    let pages = Arc::new(Pages {
+        server,
+        misses: Throttle::new(MISSES, WINDOW, WINDOW),
+    });
+    let taking = Arc::clone(&pages);
+    let show = move |shown, visit, token| show(pages, shown, visit, token);
     let take = move |shown, visit, token, body| take(taking, shown, visit, token, body);
     Router::new()
         .route(PATH, get(show).post(take))
@@ -53,31 +67,31 @@ async fn style() -> Response {
 
 /// The invitation of a token, or why the page is not shown.
 async fn find(
-    streams: &Streams,
+    pages: &Pages,
     peer: &Peer,
     token: &str,
 ) -> Result<Option<invitations::Shown>, StatusCode> {
-    let failures: &Throttle = streams.failures();
-    if failures.refusal(peer.address.ip()).is_some() {
+    let address = peer.address.ip();
+    if pages.misses.refusal(address).is_some() {
         return Err(StatusCode::TOO_MANY_REQUESTS);
     }
-    let found = streams.server().invitations().show(token).await;
+    let found = pages.server.invitation(token).await;
     let found = found.map_err(|_store| StatusCode::INTERNAL_SERVER_ERROR)?;
     if found.is_none() {
-        failures.count(peer.address.ip());
+        pages.misses.count(address);
     }
     Ok(found)
 }
 
 async fn show(
-    streams: Streams,
+    pages: Arc<Pages>,
     State(shown): State<Shown>,
     visit: Visit,
     Path(token): Path<String>,
 ) -> Response {
     let peer = visit.client(&Arc::clone(&shown.config.borrow()).server);
-    let server = streams.server();
-    match find(&streams, &peer, &token).await {
+    let server = &pages.server;
+    match find(&pages, &peer, &token).await {
         Ok(Some(found)) => {
             let page = Page::new(server, &token, &found.invitation, &visit, peer);
             page.response(StatusCode::OK)
@@ -89,7 +103,7 @@ async fn show(
 
 /// Makes the account.
 async fn take(
-    streams: Streams,
+    pages: Arc<Pages>,
     State(shown): State<Shown>,
     visit: Visit,
     Path(token): Path<String>,
@@ -100,8 +114,8 @@ async fn take(
     if !visit.is_from_own_page() || !peer.secure {
         return StatusCode::FORBIDDEN.into_response();
     }
-    let server = streams.server();
-    let found = match find(&streams, &peer, &token).await {
+    let server = &pages.server;
+    let found = match find(&pages, &peer, &token).await {
         Ok(Some(found)) => found,
         Ok(None) => return over(server),
         Err(status) => return status.into_response(),

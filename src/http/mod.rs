@@ -31,7 +31,7 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::runtime::Stop;
-use crate::server::stream::Streams;
+use crate::server::Server;
 use crate::server::upload::Uploads;
 pub use connection::PROTOCOLS;
 use connection::{Connections, Limit};
@@ -65,8 +65,8 @@ pub struct EmbeddedServer {
     pub uploads: Uploads,
     /// With the certificate of the domain, for [`PROTOCOLS`].
     pub tls: Arc<ServerConfig>,
-    /// Invitations, and who has tried too many.
-    pub streams: Streams,
+    /// What the pages of invitations are of.
+    pub server: Server,
 }
 
 /// Answers a certificate authority's token (RFC 8555, 8.3).
@@ -124,7 +124,7 @@ fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
     let uploads = server.uploads.clone();
     web_chat::router(server.web_chat.clone(), Arc::new(move || uploads.base()))
         .merge(upload::router(server.uploads.clone()))
-        .merge(invitation::router(server.streams.clone()))
+        .merge(invitation::router(server.server.clone()))
         .route(websocket::PATH, get(upgrade))
         .route(
             "/.well-known/acme-challenge/{token}",

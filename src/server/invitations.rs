@@ -307,6 +307,16 @@ impl Server {
         page.join(&format!("invite/{token}")).ok().map(String::from)
     }
 
+    /// The open invitation of a token, unless whoever invited has been shut out since.
+    pub async fn invitation(&self, token: &str) -> Result<Option<Shown>, StanzaError> {
+        let shown = self.invitations().show(token).await?;
+        let is_shut_out = |inviter: &BareJid| {
+            let is_disabled = |name| self.accounts().is_disabled(name);
+            self.is_local(inviter.domain().as_str()) && inviter.node().is_some_and(is_disabled)
+        };
+        Ok(shown.filter(|shown| !shown.invitation.inviter.as_ref().is_some_and(is_shut_out)))
+    }
+
     /// XEP-0379, 3.5: a request for a subscription that shows a token of the account is one that it agrees to.
     pub(super) async fn invited_contact(
         &self,
@@ -314,7 +324,7 @@ impl Server {
         token: &str,
         asker: &Jid,
     ) -> Option<Held<'_>> {
-        let shown = match self.invitations().show(token).await {
+        let shown = match self.invitation(token).await {
             Ok(shown) => shown?,
             Err(error) => {
                 error!(%asker, condition = ?error.condition, "An invitation cannot be read");

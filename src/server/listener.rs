@@ -67,14 +67,14 @@ pub fn bind(settings: &XmppServer) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-fn is_missing(err: &std::io::Error) -> bool {
+pub(super) fn is_missing(err: &std::io::Error) -> bool {
     matches!(
         err.kind(),
         ErrorKind::AddrNotAvailable | ErrorKind::Unsupported
     ) || err.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(super) fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => {

@@ -9,6 +9,7 @@
 pub mod account;
 pub mod accounts;
 pub mod archive;
+pub mod bytestreams;
 pub mod certificate;
 pub mod component;
 mod error;

@@ -34,7 +34,7 @@ impl Server {
 
     /// The open invitation of a token that lets somebody register here now.
     pub async fn registering(&self, token: &str) -> Result<Option<Shown>, StanzaError> {
-        let shown = self.invitations().show(token).await?;
+        let shown = self.invitation(token).await?;
         Ok(shown.filter(|shown| shown.invitation.registers && self.may_invite_to_accounts()))
     }
 

@@ -65,7 +65,7 @@ pub struct Session {
     /// Nobody looks at it, as its client says (XEP-0352).
     inactive: AtomicBool,
     /// How often it has come back from either.
-    returns: AtomicU32,
+    returns: Arc<AtomicU32>,
     commits: Mutex<Vec<Pending>>,
     end: CancellationToken,
     reason: OnceLock<StreamError>,
@@ -98,7 +98,7 @@ impl Session {
             interested: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             inactive: AtomicBool::new(false),
-            returns: AtomicU32::new(0),
+            returns: Arc::default(),
             commits: Mutex::default(),
             end: CancellationToken::new(),
             reason: OnceLock::new(),
@@ -213,9 +213,9 @@ impl Session {
         self.parked.load(Ordering::Acquire) || self.inactive.load(Ordering::Acquire)
     }
 
-    /// How often it has come back from being away.
-    pub fn returns(&self) -> u32 {
-        self.returns.load(Ordering::Acquire)
+    /// How often it has come back from being away, to be read when it is gone too.
+    pub fn returns(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.returns)
     }
 
     /// The stanza that is being handled is acknowledged only when this is durable; if it fails, `stanza` is answered

@@ -95,3 +95,5 @@ pub const XRD: &str = "http://docs.oasis-open.org/ns/xri/xrd-1.0";
 pub const PUSH_SUMMARY: &str = "urn:xmpp:push:summary";
 /// XEP-0060, 7.1.5: what is required of a node to publish to.
 pub const PUBSUB_PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
+/// XEP-0065.
+pub const BYTESTREAMS: &str = "http://jabber.org/protocol/bytestreams";

@@ -197,5 +197,8 @@ class Browser:
         """Keeps what is to be seen, where that is asked for."""
         if SCREENSHOTS:
             await asyncio.sleep(1)  # Avatars and shades move for a moment.
-            result = await self.call("Page.captureScreenshot", format="png")
-            (REPOSITORY / SCREENSHOTS / name).write_bytes(base64.b64decode(result["data"]))
+            await self.screenshot(REPOSITORY / SCREENSHOTS / name)
+
+    async def screenshot(self, path: Path) -> None:
+        result = await self.call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(result["data"]))

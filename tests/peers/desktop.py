@@ -145,7 +145,11 @@ class Desktop:
         return found
 
     async def _children(self, owner: str, path: str) -> list:
-        return (await self._ask(owner, path, "Accessible", "GetChildren"))[0]
+        """None of what has gone since its parent was read: of a program that is ending, too."""
+        try:
+            return (await self._ask(owner, path, "Accessible", "GetChildren"))[0]
+        except LookupError:
+            return []
 
     async def _ask(self, owner: str, path: str, interface: str, member: str, signature: str = "", *body) -> list:
         return await self.call(self._accessibility, owner, path, f"{ATSPI}.{interface}", member, signature, *body)
@@ -155,11 +159,10 @@ class Desktop:
             (name,) = await self.call(self._accessibility, owner, path, "org.freedesktop.DBus.Properties", "Get", "ss",
                                       f"{ATSPI}.Accessible", "Name")
             (role,) = await self._ask(owner, path, "Accessible", "GetRoleName")
-            children = await self._children(owner, path)
         except LookupError:
-            return  # It has gone since its parent was read.
+            return
         found.append(Widget(owner, path, role, name.value, within))
-        for child_owner, child in children:
+        for child_owner, child in await self._children(owner, path):
             await self._read(child_owner, child, (*within, name.value), found)
 
     async def sees(self, text: str, *, role: str = "", within: str = "", seconds: float = PATIENCE) -> Widget:
@@ -211,7 +214,7 @@ class Desktop:
     async def _has_a_place(self, widget: Widget) -> bool:
         """Not so what is on a page that does not show."""
         try:
-            ((x, y, width, height),) = await self._ask(widget.owner, widget.path, "Component", "GetExtents", "u", 1)
+            ((_, _, width, height),) = await self._ask(widget.owner, widget.path, "Component", "GetExtents", "u", 1)
         except LookupError:
             return False
         return width > 0 and height > 0
@@ -230,8 +233,12 @@ class Desktop:
         process = await asyncio.create_subprocess_exec(
             *command, env={**os.environ, **self.environment}, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-        async with asyncio.timeout(PATIENCE):
-            output = (await process.communicate())[0].decode()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                output = (await process.communicate())[0].decode()
+        finally:
+            if process.returncode is None:
+                process.kill()
         if process.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {output}")
         return output.strip()

@@ -12,7 +12,6 @@ from moltis import Moltis
 from person import Person
 from servers import DOMAIN
 from test_media import PNG, SLOTS, fetch, send_link, upload
-from test_web_chat import browsers  # noqa: F401, a fixture
 from wire import Answer
 from world import PASSWORD
 

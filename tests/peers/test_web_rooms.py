@@ -9,7 +9,7 @@ from browser import Browser
 from demo import PERSON, Demo
 from person import Person
 from picture import SIZE, mountain
-from servers import ROOMS
+from servers import PATIENCE, ROOMS
 from wire import Answer
 
 LOBBY = f"lobby@{ROOMS}"
@@ -100,7 +100,7 @@ async def test_a_room_that_was_entered_is_a_bookmark_on_every_device(demo, brows
 
 async def bookmark(person: Person, autojoin: str) -> None:
     """Waits until the room is a bookmark that says so (XEP-0402)."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             answer = await person.iq("get", "", f"<pubsub xmlns='{PUBSUB}'><items node='{BOOKMARKS}'/></pubsub>")
             found = answer.element.find(f".//{{{PUBSUB}}}item[@id='{LOBBY}']/{{{BOOKMARKS}}}conference")
@@ -114,7 +114,11 @@ async def test_a_bookmark_that_another_client_makes_opens_the_room(demo, browser
     await browser.open(demo.url)
     # It has read the bookmarks that there are: what comes after that is news.
     await browser.has_answer(f'node="{BOOKMARKS}"')
-    await publish(elsewhere, "true")
+    async with asyncio.timeout(PATIENCE):
+        # The server tells nobody before it knows what they want to be told (XEP-0163, 4), and that takes a moment.
+        while "lobby" not in await browser.evaluate(OPEN_ROOMS):
+            await publish(elsewhere, "true")
+            await asyncio.sleep(1)
     await show(browser, "lobby")
     await sees_occupants(browser, "Moltis", "visitor")
     await publish(elsewhere, "false")
@@ -146,3 +150,14 @@ async def test_a_picture_is_sent_shown_and_seen_by_the_bot(tmp_path, browsers):
         assert [address for address in browser.requests if demo.url.removeprefix("http") not in address] == []
     finally:
         await demo.stop()
+
+
+async def test_who_makes_a_room_is_its_moderator(demo, browsers):
+    browser = await browsers()
+    await browser.open(demo.url)
+    await enter(browser, "Tea Party")
+    # Converse.js reads who owns the room, and what it finds there goes over what it knows.
+    await browser.has_answer('<item affiliation="owner"/>')
+    await say(browser, "Tea is ready.")
+    badges = f"[...document.querySelectorAll('{ROOM} .occupant-badges .badge')].map(badge => badge.title)"
+    assert await browser.evaluate(badges) == ["Owner", "Moderator"]

@@ -176,7 +176,7 @@ mod tests {
         let stanza = format!(
             "<message xmlns='jabber:client' type='groupchat' from='coven@rooms.shakespeare.lit/first'>
              <body>Thrice</body><occupant-id xmlns='urn:xmpp:occupant-id:0' id='o1'/>
-             <x xmlns='{namespace}'><item jid='hag@shakespeare.lit/broom'/></x></message>"
+             <x xmlns='{namespace}'><item xmlns='http://jabber.org/protocol/muc#user' jid='hag@shakespeare.lit/broom'/></x></message>"
         );
         let spoken = Spoken {
             at: 1_000,

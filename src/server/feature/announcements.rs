@@ -46,7 +46,11 @@ impl Text {
 
 /// The message of the day in memory, empty where there is none; `None`: not read yet.
 #[derive(Default)]
-struct Motd(RwLock<Option<Arc<str>>>);
+struct Motd {
+    text: RwLock<Option<Arc<str>>>,
+    /// Who shows it to an account does so alone: somebody may come with two clients, or when it is set.
+    showing: tokio::sync::Mutex<()>,
+}
 
 pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
     router.session(Arc::new(Greeter));
@@ -79,7 +83,7 @@ pub(super) async fn store(
     server.storage().commit(batch).await?;
     if which == Text::Motd {
         let motd = server.extensions().get_or_default::<Motd>();
-        *motd.0.write().unwrap_or_else(PoisonError::into_inner) =
+        *motd.text.write().unwrap_or_else(PoisonError::into_inner) =
             Some(text.unwrap_or_default().into());
     }
     Ok(())
@@ -172,13 +176,15 @@ async fn greet(server: &Server, session: &Arc<Session>) -> Result<(), StanzaErro
     }
     let hash = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes()));
     let owner = session.account().owner();
-    let key = Text::Motd.key();
-    let shown = server.storage().get(SHOWN, owner, key).await?;
-    if shown.as_deref() == Some(hash.as_bytes()) {
+    if was_shown(server, owner, &hash).await? {
         return Ok(());
     }
-    // First: who comes with two clients at once is shown it twice at worst, and nobody at each login for ever.
-    let batch = Batch::new().put(SHOWN, owner, key, hash.into_bytes());
+    let motd = server.extensions().get_or_default::<Motd>();
+    let _alone = motd.showing.lock().await;
+    if was_shown(server, owner, &hash).await? {
+        return Ok(());
+    }
+    let batch = Batch::new().put(SHOWN, owner, Text::Motd.key(), hash.into_bytes());
     server.storage().note(batch).await?;
     let mut message = message(server, "normal", None, &text)?;
     crate::xmpp::element::set(&mut message, "id", &random_id());
@@ -187,10 +193,16 @@ async fn greet(server: &Server, session: &Arc<Session>) -> Result<(), StanzaErro
     Ok(())
 }
 
+async fn was_shown(server: &Server, owner: &str, hash: &str) -> Result<bool, StanzaError> {
+    let key = Text::Motd.key();
+    let shown = server.storage().get(SHOWN, owner, key).await?;
+    Ok(shown.as_deref() == Some(hash.as_bytes()))
+}
+
 async fn motd(server: &Server) -> Result<Arc<str>, StanzaError> {
     let motd = server.extensions().get_or_default::<Motd>();
     let known = motd
-        .0
+        .text
         .read()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
@@ -198,7 +210,7 @@ async fn motd(server: &Server) -> Result<Arc<str>, StanzaError> {
         return Ok(text);
     }
     let text = stored(server, Text::Motd).await?.unwrap_or_default();
-    let mut known = motd.0.write().unwrap_or_else(PoisonError::into_inner);
+    let mut known = motd.text.write().unwrap_or_else(PoisonError::into_inner);
     Ok(Arc::clone(known.get_or_insert_with(|| text.into())))
 }
 

@@ -12,6 +12,7 @@ mod commands;
 mod contact;
 mod disco;
 mod displayed;
+mod external_services;
 mod last;
 pub mod offline;
 mod pep;
@@ -59,6 +60,7 @@ const FEATURES: &[(&str, Register)] = &[
     ("last", last::register),
     ("contact", contact::register),
     ("push", push::register),
+    ("external services", external_services::register),
     ("announcements", announcements::register),
 ];
 

@@ -215,6 +215,23 @@ async fn so_many_are_open_and_they_end_with_their_inviter() {
 }
 
 #[tokio::test]
+async fn those_of_a_disabled_account_are_worth_nothing_until_it_is_enabled() {
+    let server = server(&["romeo"]).await;
+    let made = server
+        .invitations()
+        .make(by("romeo@example.org"))
+        .await
+        .unwrap();
+    let romeo = jid("romeo@example.org");
+    let romeo = romeo.node().unwrap();
+    server.accounts().disable(romeo).await.unwrap();
+    assert_eq!(server.invitation(&made.token).await.unwrap(), None);
+    assert!(register(&server, "juliet", &made.token).await.is_err());
+    server.accounts().enable(romeo).await.unwrap();
+    assert!(register(&server, "juliet", &made.token).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_first_account_by_the_first_invitation_is_admin_and_the_second_is_not() {
     let server = server(&[]).await;
     let operator = Invitation {

@@ -220,6 +220,30 @@ async fn nobody_else_sees_or_runs_them() {
 }
 
 #[tokio::test]
+async fn an_admin_is_a_whole_address_and_no_name() {
+    let (_admin, server) = admin_and_server(&["romeo"]).await;
+    for (from, expected) in [
+        ("admin@example.org", true),
+        ("admin@example.org/anything", true),
+        ("Admin@EXAMPLE.org", true),
+        // CVE-2020-8086.
+        ("admin@evil.example", false),
+        ("admin@conference.example.org", false),
+        ("admin@example.org.evil.example", false),
+        ("conference.example.org/admin@example.org", false),
+        ("example.org/admin", false),
+        ("example.org", false),
+        ("romeo@example.org/admin@example.org", false),
+    ] {
+        let from = Jid::new(from).unwrap();
+        for command in admin::COMMANDS.iter().copied().flatten() {
+            let permitted = (command.permitted)(&server, &from);
+            assert_eq!(permitted, expected, "{from}: {}", command.name);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_command_is_refused() {
     let (mut admin, _server) = admin_and_server(&[]).await;
     let add = format!("node='{}'", node("add-user"));

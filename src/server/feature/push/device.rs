@@ -1,6 +1,7 @@
 //! What is known of a device that wants to be woken: where its app server is, and whether it has been here since.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -102,8 +103,9 @@ pub(super) struct Device {
     pub registration: Registration,
     /// The session that has enabled it, which is the device's.
     session: Weak<Session>,
-    /// How often that had come back when it was looked at last.
-    returns: u32,
+    /// How often that has come back, and had when it was looked at last.
+    returns: Arc<AtomicU32>,
+    known_returns: u32,
     /// Messages since the device was here.
     count: u64,
     /// When each conversation has woken it last.
@@ -113,10 +115,13 @@ pub(super) struct Device {
 
 impl Device {
     pub(super) fn new(registration: Registration, session: Option<&Arc<Session>>) -> Self {
+        let returns = session.map(|session| session.returns());
+        let returns = returns.unwrap_or_default();
         Self {
             registration,
             session: session.map_or_else(Weak::new, Arc::downgrade),
-            returns: session.map_or(0, |session| session.returns()),
+            known_returns: returns.load(Ordering::Acquire),
+            returns,
             count: 0,
             woken: HashMap::new(),
             failures: 0,
@@ -161,14 +166,14 @@ impl Device {
 
     /// Whether its session is at work: connected, and looked at as far as it says (XEP-0352).
     fn is_here(&mut self, account: &Account) -> bool {
+        let returns = self.returns.load(Ordering::Acquire);
+        if returns != self.known_returns {
+            self.known_returns = returns;
+            self.came();
+        }
         let Some(session) = self.session.upgrade() else {
             return false;
         };
-        let returns = session.returns();
-        if returns != self.returns {
-            self.returns = returns;
-            self.came();
-        }
         let sessions = account.sessions();
         let is_bound = sessions.iter().any(|bound| Arc::ptr_eq(bound, &session));
         is_bound && !session.is_away()

@@ -101,6 +101,8 @@ impl Room {
         }
     }
 
+    /// Without roles, which are optional here: Converse.js (14.0.0) puts the nick in the place of the role that it reads in
+    /// such a list, and then lets an owner moderate nothing.
     fn list_affiliation(&self, wanted: Affiliation, answer: &mut Element) {
         for (who, affiliate) in self.affiliations.with(wanted) {
             let attributes = [("affiliation", wanted.name()), ("jid", who.as_str())];
@@ -108,9 +110,6 @@ impl Room {
             let present = self.occupants.iter().find(|one| one.who == *who);
             if let Some(nick) = affiliate.nick.as_ref().or(present.map(|one| &one.nick)) {
                 set(&mut item, "nick", nick);
-            }
-            if let Some(present) = present {
-                set(&mut item, "role", present.role.name());
             }
             if let Some(reason) = &affiliate.reason {
                 item.append_child(text_element("reason", ns::MUC_ADMIN, reason));

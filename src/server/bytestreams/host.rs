@@ -1,0 +1,178 @@
+//! The proxy on its host: what it is, where its port is, and the word to go.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jid::{Jid, NodeRef};
+use minidom::Element;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Proxy, Refused, Start, TRANSFERS, socks};
+use crate::server::session::Session;
+use crate::server::stanza::{Kind, Stanza};
+use crate::server::{ErrorType, Host, Server, StanzaError};
+use crate::xmpp::element::{child_text, element, set};
+use crate::xmpp::ns;
+
+const NAME: &str = "File transfer proxy";
+
+/// Longer ids are nobody's.
+const LONGEST_SID: usize = 1_024;
+
+#[derive(Debug)]
+pub(super) struct Service {
+    proxy: Proxy,
+    host: String,
+    port: u16,
+    starts: mpsc::Sender<Start>,
+}
+
+impl Service {
+    /// `port`: where it listens. The receiver is for what passes the bytes.
+    pub(super) fn new(proxy: Proxy, host: &str, port: u16) -> (Self, mpsc::Receiver<Start>) {
+        let (starts, receiver) = mpsc::channel(TRANSFERS);
+        let service = Self {
+            proxy,
+            host: host.to_owned(),
+            port,
+            starts,
+        };
+        (service, receiver)
+    }
+
+    /// `None`: it is not answered.
+    pub(super) async fn answer(
+        &self,
+        server: &Server,
+        stanza: &Stanza,
+    ) -> Option<Result<Option<Element>, StanzaError>> {
+        let query = match (stanza.kind(), stanza.type_()) {
+            (Kind::Iq, "get" | "set") => stanza.element().children().next(),
+            (Kind::Iq | Kind::Presence, _) => return None,
+            (Kind::Message, _) => return Some(Err(StanzaError::service_unavailable())),
+        };
+        if stanza.to().is_some_and(|to| to.node().is_some()) {
+            return Some(Err(StanzaError::service_unavailable()));
+        }
+        let Some(query) = query else {
+            return Some(Err(StanzaError::bad_request()));
+        };
+        let has_node = query.attr("node").is_some_and(|node| !node.is_empty());
+        Some(match (stanza.type_(), query.name(), query.ns().as_str()) {
+            ("get", "query", ns::DISCO_INFO | ns::DISCO_ITEMS) if has_node => {
+                Err(StanzaError::item_not_found())
+            }
+            ("get", "query", ns::DISCO_INFO) => Ok(Some(info())),
+            ("get", "query", ns::DISCO_ITEMS) => Ok(Some(Element::bare("query", ns::DISCO_ITEMS))),
+            ("get", "ping", ns::PING) => Ok(None),
+            (kind @ ("get" | "set"), "query", ns::BYTESTREAMS) => match person(server, stanza) {
+                Err(error) => Err(error),
+                Ok(_) if kind == "get" => Ok(Some(self.address(query))),
+                Ok(account) => self.activate(stanza, query, account).await.map(|()| None),
+            },
+            _ => Err(StanzaError::service_unavailable()),
+        })
+    }
+
+    /// 6.1.2: where to connect.
+    fn address(&self, query: &Element) -> Element {
+        let port = self.port.to_string();
+        let attributes = [
+            ("jid", self.host.as_str()),
+            ("host", &self.host),
+            ("port", &port),
+        ];
+        let mut answer = Element::bare("query", ns::BYTESTREAMS);
+        if let Some(sid) = query.attr("sid") {
+            set(&mut answer, "sid", sid);
+        }
+        answer.append_child(element("streamhost", ns::BYTESTREAMS, &attributes));
+        answer
+    }
+
+    /// 6.3.5: by who offers the transfer, whose address is part of its name.
+    async fn activate(
+        &self,
+        stanza: &Stanza,
+        query: &Element,
+        account: &str,
+    ) -> Result<(), StanzaError> {
+        let sid = query
+            .attr("sid")
+            .filter(|sid| !sid.is_empty() && sid.len() <= LONGEST_SID);
+        let sid = sid.ok_or_else(StanzaError::bad_request)?;
+        let target = child_text(query, "activate", ns::BYTESTREAMS);
+        let target = target.ok_or_else(StanzaError::bad_request)?;
+        let target = Jid::new(target.trim()).map_err(|_malformed| StanzaError::jid_malformed())?;
+        let name = socks::name(sid, stanza.from().as_str(), target.as_str());
+        let pair = self
+            .proxy
+            .activate(&name, account)
+            .map_err(|refused| match refused {
+                Refused::Unknown => StanzaError::item_not_found(),
+                Refused::Alone => StanzaError::not_allowed().text("Only one of you is connected"),
+                Refused::Many => {
+                    StanzaError::resource_constraint().text("Many transfers are under way")
+                }
+            })?;
+        let (started, begins) = oneshot::channel();
+        let account = pair.account.clone();
+        let is_started = self.starts.send((pair, started)).await.is_ok();
+        // The answer tells the initiator to send: after that, nothing may be in the way.
+        if !is_started || begins.await.is_err() {
+            self.proxy.ended(&account);
+            return Err(StanzaError::internal_server_error());
+        }
+        Ok(())
+    }
+}
+
+impl Host for Service {
+    fn handle<'a>(
+        &'a self,
+        server: &'a Server,
+        _: Option<&'a Arc<Session>>,
+        stanza: Stanza,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let answer = match self.answer(server, &stanza).await {
+                Some(Ok(payload)) => stanza.result(payload),
+                Some(Err(error)) => stanza.error(&error),
+                None => None,
+            };
+            if let Some(answer) = answer {
+                server.route(answer, None).await;
+            }
+        })
+    }
+
+    fn name(&self) -> &str {
+        NAME
+    }
+}
+
+/// The local part of who asks: the proxy is for people of this server.
+fn person<'a>(server: &Server, stanza: &'a Stanza) -> Result<&'a str, StanzaError> {
+    let from = stanza.from();
+    let is_local = server.is_local(from.domain().as_str());
+    let name = from.node().filter(|_| is_local).map(NodeRef::as_str);
+    name.ok_or_else(|| {
+        let mut error = StanzaError::forbidden();
+        error.kind = ErrorType::Auth;
+        error
+    })
+}
+
+fn info() -> Element {
+    let mut query = Element::bare("query", ns::DISCO_INFO);
+    let identity = [
+        ("category", "proxy"),
+        ("type", "bytestreams"),
+        ("name", NAME),
+    ];
+    query.append_child(element("identity", ns::DISCO_INFO, &identity));
+    for feature in [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::BYTESTREAMS] {
+        query.append_child(element("feature", ns::DISCO_INFO, &[("var", feature)]));
+    }
+    query
+}
