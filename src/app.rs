@@ -97,7 +97,7 @@ impl App {
         };
         let first = home.as_ref().zip(first).map(|(home, made)| {
             let page = config
-                .pages()
+                .web_url()
                 .and_then(|pages| pages.join(&format!("invite/{}", made.token)).ok());
             page.map_or_else(
                 || made.invitation.uri(home.server.domain(), &made.token),

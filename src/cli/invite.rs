@@ -124,10 +124,10 @@ fn show(config: &Config, answer: &Value) -> Result<()> {
     say(uri);
     if !url.is_empty() {
         say(url);
-    } else if let Some(page) = config.pages() {
+    } else if let Some(page) = config.web_url() {
         let page = page.join(&format!("invite/{}", text(answer, "token")))?;
         say(&format!(
-            "{page} (at this machine; set external_url in [server] for others)"
+            "{page} (at this machine; for others set bind or external_url in [server])"
         ));
     }
     let uses = answer.get("uses").and_then(Value::as_u64).unwrap_or(1);

@@ -163,7 +163,7 @@ impl Default for XmppServer {
             welcome: Welcome::default(),
             limits: Limits::default(),
             bots: Vec::new(),
-            external_url: None,
+            pages: None,
         }
     }
 }

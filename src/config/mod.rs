@@ -58,15 +58,6 @@ pub struct Config {
     pub directory: PathBuf,
 }
 
-impl Config {
-    /// Where pages of this process are found: by everybody, else by people at this machine. `None`: nowhere.
-    pub fn pages(&self) -> Option<url::Url> {
-        let local = || url::Url::parse(&format!("http://localhost:{}/", self.server.port)).ok();
-        let external = self.server.external_url.clone();
-        external.or_else(|| (self.server.port != 0).then(local).flatten())
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     pub level: String,
@@ -245,8 +236,8 @@ pub struct XmppServer {
     pub limits: Limits,
     /// The accounts of the gateway that live here.
     pub bots: Vec<jid::BareJid>,
-    /// `server.external_url`: where others find the pages of this server.
-    pub external_url: Option<url::Url>,
+    /// Where others find the pages of this server: [`Config::web_url`]. `None`: only this machine does.
+    pub pages: Option<url::Url>,
 }
 
 /// `[xmpp_server.welcome]`: what a new account finds.

@@ -303,7 +303,7 @@ impl Server {
     /// The page of an invitation, where others find our pages.
     pub fn invitation_page(&self, token: &str) -> Option<String> {
         let settings = self.settings();
-        let page = settings.external_url.as_ref()?;
+        let page = settings.pages.as_ref()?;
         page.join(&format!("invite/{token}")).ok().map(String::from)
     }
 

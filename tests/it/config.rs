@@ -562,7 +562,7 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:4: key in [xmpp_server] acts only with a certificate file, as certificate = \"fullchain.pem\"",
         ),
         (
-            "[xmpp_server.bots.helper]\n[xmpp_server.welcome]\nbot = 'halper'\n".to_owned(),
+            "[xmpp_server.bots.helper]\n[xmpp_server.welcome]\nbot = 'helpers'\n".to_owned(),
             "moltis.toml:6: bot in [xmpp_server.welcome] must be the name of a bot that has a table [xmpp_server.bots.<name>]; did you mean \"helper\"?",
         ),
         (

@@ -42,11 +42,10 @@ pub(super) fn config(reading: &Reading, root: Table) -> Config {
     let (mut xmpp_server, bots) = xmpp_server::xmpp_server(&mut root, &names, &identity.name);
     let mut xmpp = channels(&mut root, &names, &identity.name);
     xmpp_server::settle(reading, &mut xmpp_server, &mut xmpp, bots);
-    xmpp_server.external_url.clone_from(&server.external_url);
     let skills = skills(&mut root);
     root.later(LATER);
     root.finish();
-    Config {
+    let mut config = Config {
         data_dir,
         log,
         server,
@@ -60,7 +59,10 @@ pub(super) fn config(reading: &Reading, root: Table) -> Config {
         skills,
         xmpp_server,
         directory: reading.directory.clone(),
-    }
+    };
+    let seen = !config.is_web_local();
+    config.xmpp_server.pages = seen.then(|| config.web_url()).flatten();
+    config
 }
 
 fn data_dir(root: &mut Section<'_>) -> PathBuf {

@@ -299,10 +299,13 @@ impl Service {
             return Err(StanzaError::internal_server_error());
         }
         let policy = &self.policy;
+        let mut config = policy.config.clone();
+        // Where a bot lives people come back to, and so do what was said and who is who.
+        config.persistent |= incoming.is_own_bot;
         let room = Room::create(
             address,
             creator,
-            policy.config.clone(),
+            config,
             policy.limits,
             secret,
             policy.locks,

@@ -220,6 +220,16 @@ async fn the_servers_bots_create_rooms_where_others_may_not() {
     };
     service.receive(&crowd, incoming).await;
     assert_eq!(crowd.outcome("bot@example.org/x"), "ok");
+    // What the bot has made is there to stay.
+    let accept = format!(
+        "<iq type='set' id='i' to='two@rooms.example.org'><query xmlns='{}'><x xmlns='jabber:x:data' type='submit'/></query></iq>",
+        ns::MUC_OWNER
+    );
+    send(&service, &crowd, "bot@example.org/x", &accept).await;
+    assert_eq!(crowd.outcome("bot@example.org/x"), "ok");
+    service.stop(&crowd).await;
+    let reopened = self::service(policy(), &storage).await;
+    assert_eq!(reopened.rooms(), 1);
 }
 
 #[tokio::test]
