@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::FutureExt;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 pub use tokio_util::sync::CancellationToken as Stop;
@@ -175,6 +176,20 @@ pub async fn contain<T>(what: &str, work: impl Future<Output = T>) -> Option<T> 
         .ok()
 }
 
+/// Works on where whoever waits for it goes away: for what must not end halfway. `None`: it panicked, or the process ends.
+pub async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = oneshot::channel();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        // Nobody waits any more: then nobody is told.
+        tell.send(contain("Work to the end", work).await).ok();
+    });
+    tasks.detach_all();
+    told.await.ok().flatten()
+}
+
 /// Notices a panic too: it is dropped without having finished.
 struct Watch {
     name: Option<String>,
@@ -286,11 +301,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_must_not_end_halfway_goes_on_where_nobody_waits() {
+        let (go, gate) = oneshot::channel::<()>();
+        let (done, ended) = oneshot::channel();
+        let work = to_the_end(async move {
+            gate.await.unwrap();
+            done.send(()).unwrap();
+        });
+        assert!(work.now_or_never().is_none());
+        go.send(()).unwrap();
+        ended.await.unwrap();
+        assert_eq!(to_the_end(async { 1 }).await, Some(1));
+        assert_eq!(to_the_end(async { panic!("boom") }).await, None::<()>);
+    }
+
+    #[tokio::test]
     async fn what_fails_alone_takes_nobody_along() {
         assert_eq!(contain("x", async { 1 }).await, Some(1));
         let panics = contain("x", async { panic!("boom") });
         let supervisor = Supervisor::new();
-        let (reply, outcome) = tokio::sync::oneshot::channel::<Option<()>>();
+        let (reply, outcome) = oneshot::channel::<Option<()>>();
         supervisor.spawn(Phase::Sessions, "account/z", |_| async move {
             reply.send(panics.await).unwrap();
             Ok(())

@@ -146,7 +146,7 @@ fn quoted(name: &str, media_type: &str, text: &str) -> Content {
 }
 
 /// As the sender calls it, else the last part of the link; one short line either way.
-fn file_name(attachment: &Attachment) -> String {
+pub fn file_name(attachment: &Attachment) -> String {
     let from_link = || {
         let url = url::Url::parse(&attachment.url).ok()?;
         Some(url.path_segments()?.next_back()?.to_owned())

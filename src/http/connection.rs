@@ -35,6 +35,9 @@ const SILENCE: Duration = Duration::from_mins(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// All connections together; each takes a descriptor.
 const CONNECTIONS: usize = 4_096;
+/// Of one connection of HTTP/2, and bytes that wait in each for a peer that does not read.
+const STREAMS: u32 = 32;
+const SEND_BUFFER: usize = 16 * 1_024;
 /// The head of a request, in bytes.
 const HEAD: usize = 64 * 1_024;
 /// What a TLS record of a handshake begins with (RFC 8446, 5.1).
@@ -164,7 +167,8 @@ where
         .timer(TokioTimer::new())
         .keep_alive_interval(SILENCE)
         .keep_alive_timeout(PATIENCE)
-        .max_concurrent_streams(100)
+        .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {

@@ -147,16 +147,17 @@ impl Visit {
             let mut proxies = server.trusted_proxies.iter();
             proxies.any(|proxy| proxy.contains(*address))
         };
+        // What is no address ends the chain: what stands further left than it is the client's own word as well.
         let chain: Vec<IpAddr> = self
             .headers
             .get_all("x-forwarded-for")
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
+            .rev()
+            .flat_map(|value| value.to_str().unwrap_or_default().rsplit(','))
             .map_while(|address| address.trim().parse().ok())
             .collect();
-        let client = chain.iter().rev().find(|address| !is_trusted(address));
-        let client = client.or(chain.first());
+        let client = chain.iter().find(|address| !is_trusted(address));
+        let client = client.or(chain.last());
         Peer {
             address: client.map_or(self.peer, |address| SocketAddr::new(*address, 0)),
             secure: direct || self.last("x-forwarded-proto") == Some("https"),
@@ -376,6 +377,13 @@ pub(super) mod tests {
                 name: "through two proxies",
                 peer: "10.0.0.1:1",
                 forwarded: &["203.0.113.9, 198.51.100.7", "10.0.0.2"],
+                address: "198.51.100.7",
+                ..plain
+            },
+            Case {
+                name: "with what is no address in the client's own word",
+                peer: "10.0.0.1:1",
+                forwarded: &["203.0.113.9, no address, 198.51.100.7", "10.0.0.2"],
                 address: "198.51.100.7",
                 ..plain
             },

@@ -84,7 +84,8 @@ impl Component {
     /// `None`: it is connected already, and who came first stays.
     pub(super) fn attach(self: &Arc<Self>) -> Option<Attached> {
         let mut link = self.link();
-        if link.is_some() {
+        // One whose stream has ended without a word is none.
+        if link.as_ref().is_some_and(|link| !link.mailbox.is_closed()) {
             return None;
         }
         let (sender, mailbox) = mpsc::channel(MAILBOX);
@@ -227,6 +228,8 @@ mod tests {
         let component = Arc::new(Component::new("plays.example".to_owned(), "s".into()));
         let first = component.attach();
         assert!(first.is_some() && component.attach().is_none());
+        drop(first);
+        assert!(component.attach().is_some(), "a stream that ended");
         let other = Jid::new("plays.example.org").unwrap();
         let own = Jid::new("romeo@plays.example/x").unwrap();
         assert!(component.speaks_for(&own) && !component.speaks_for(&other));

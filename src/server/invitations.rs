@@ -311,8 +311,9 @@ impl Server {
     pub async fn invitation(&self, token: &str) -> Result<Option<Shown>, StanzaError> {
         let shown = self.invitations().show(token).await?;
         let is_shut_out = |inviter: &BareJid| {
-            let is_disabled = |name| self.accounts().is_disabled(name);
-            self.is_local(inviter.domain().as_str()) && inviter.node().is_some_and(is_disabled)
+            let accounts = self.accounts();
+            let is_out = |name| !accounts.exists(name) || accounts.is_disabled(name);
+            self.is_local(inviter.domain().as_str()) && inviter.node().is_some_and(is_out)
         };
         Ok(shown.filter(|shown| !shown.invitation.inviter.as_ref().is_some_and(is_shut_out)))
     }

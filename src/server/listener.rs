@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::accounts::subscriber;
 use super::stream::{Security, Streams};
 use crate::config::XmppServer;
 use crate::runtime::{Stop, contain};
@@ -157,6 +158,7 @@ pub struct Counted {
 impl Addresses {
     /// Counts one more, unless there are as many as there may be.
     pub fn admit(&self, address: IpAddr, most: usize) -> Option<Counted> {
+        let address = subscriber(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if most > 0 && *count >= most {

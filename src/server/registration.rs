@@ -10,6 +10,7 @@ use tracing::{error, info};
 use super::invitations::{Invitation, Shown};
 use super::{Server, StanzaError, accounts};
 use crate::config::Registration;
+use crate::runtime::to_the_end;
 
 /// What is told whom registration is closed to, or open with an invitation alone.
 const CLOSED: &str = "Accounts are made by the people who run this server; ask them";
@@ -59,17 +60,24 @@ impl Server {
         }
         // Before the work, so that many at once are not all let through.
         throttle.count(address);
-        let made = Box::pin(self.make(&name, password, shown)).await;
+        let (server, shown) = (self.clone(), shown.cloned());
+        // Who goes away meanwhile has an account and a used invitation, or neither.
+        let made = to_the_end(async move {
+            let invitation = server.make(&name, password, shown.as_ref()).await?;
+            let jid = server.accounts().jid(&name);
+            info!(%jid, %address, invited = invitation.is_some(), "An account was registered");
+            if let Some(invitation) = invitation {
+                server.introduce(&jid, &invitation).await;
+            }
+            Ok(jid)
+        });
+        let made = made
+            .await
+            .unwrap_or_else(|| Err(StanzaError::internal_server_error()));
         if made.is_err() {
             throttle.take_back(address);
         }
-        let invitation = made?;
-        let jid = self.accounts().jid(&name);
-        info!(%jid, %address, invited = invitation.is_some(), "An account was registered");
-        if let Some(invitation) = invitation {
-            self.introduce(&jid, &invitation).await;
-        }
-        Ok(jid)
+        made
     }
 
     /// The account, and the invitation that it came by, which is used then.

@@ -110,6 +110,20 @@ async def test_an_image_goes_to_the_model(world):
     assert base64.b64encode(PNG).decode() in world.model.asked[0].everything
 
 
+async def test_a_picture_in_a_room_is_seen_by_who_is_asked_about_it(world):
+    alice, bob = await world.person(), await world.person("bob")
+    room, bot = await world.room_with_bot(alice, model="gpt-4o", model_provider="openai", config={
+        "providers": {"openai": {"api_key": "x", "base_url": world.model.base_url}}})
+    await bob.join(room)
+    send_link(bob, room, await upload(bob, "cat.png", PNG, "image/png"), type="groupchat")
+    alice.say_in(room, f"{bot.nick}: what is that?")
+    await alice.sees(room, "Answer number 1.")
+    assert world.model.asked[0].images == ["image/png"] and "cat.png" in world.model.asked[0].everything
+    alice.say_in(room, f"{bot.nick}: and now?")
+    await alice.sees(room, "Answer number 2.")
+    assert not world.model.asked[1].images, "it was shown once"
+
+
 async def test_an_image_goes_to_anthropic(world):
     alice = await world.person()
     bot = await world.bot(admit=[alice], model="claude-sonnet-4-20250514", model_provider="anthropic", config={

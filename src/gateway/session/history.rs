@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
-use crate::gateway::{Ids, Inbound, Sender, Standing, now};
+use crate::gateway::{Attachment, Ids, Inbound, Sender, Standing, now};
 use crate::llm::{ModelId, Usage};
 use crate::storage::{Archive, Batch, KeyValue, Query, Result, Storage};
 
@@ -22,6 +22,8 @@ pub(super) struct Overheard {
     pub(super) text: String,
     pub(super) ids: Ids,
     pub(super) sender: Sender,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) attachments: Vec<Attachment>,
     /// When it was said, milliseconds since 1970; matters only until a turn takes it.
     #[serde(skip)]
     pub(super) at: i64,

@@ -136,7 +136,20 @@ impl Conversations {
 
     /// As [`Self::seen`], for a command: until [`Self::say`] or [`Self::end_command`] ends it, it counts as not answered.
     pub async fn begin_command(&self, inbound: &Inbound) -> Result<Option<&'static str>> {
-        inbox::mark(&self.0.storage, inbound, inbox::begun(inbound)).await
+        let known = inbox::mark(&self.0.storage, inbound, inbox::begun(inbound)).await?;
+        if known.is_none() {
+            self.show_acceptance(inbound);
+        }
+        Ok(known)
+    }
+
+    /// Tells who wrote that it has arrived and is looked at.
+    fn show_acceptance(&self, inbound: &Inbound) {
+        if let Some(account) = self.0.account(&inbound.account) {
+            for message in typing::acceptance(inbound, &account.config) {
+                account.outbox.now(inbound.place.clone(), message, None);
+            }
+        }
     }
 
     /// For a command that the conversation itself has answered.
@@ -205,11 +218,7 @@ impl Conversations {
             return Ok(Accepted::Dropped(reason));
         }
         meters::accepted(&key.account);
-        if let Some(account) = inner.account(&key.account) {
-            for message in typing::acceptance(&waiting.inbound, &account.config) {
-                account.outbox.now(key.place.clone(), message, None);
-            }
-        }
+        self.show_acceptance(&waiting.inbound);
         inner.deliver(&key, Event::Message(Box::new(waiting)));
         Ok(Accepted::Queued)
     }

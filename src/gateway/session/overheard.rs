@@ -74,6 +74,7 @@ impl Inner {
             text: inbound.body.chars().take(2_000).collect(),
             ids: inbound.ids.clone(),
             sender: inbound.sender.clone(),
+            attachments: inbound.attachments.iter().take(2).cloned().collect(),
             at: inbound.delayed.unwrap_or(inbound.at),
         };
         heard.add(line, inbound.delayed.is_none(), limit);

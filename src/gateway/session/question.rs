@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use super::compaction::{self, estimate, estimate_messages};
 use super::failure::Reason;
-use super::history::Stored;
+use super::history::{Overheard, Stored};
 use super::settle::date;
 use super::turn::{Turn, look};
 use crate::gateway::media::Media;
@@ -45,12 +45,45 @@ impl Turn {
                 &[]
             };
             content.push(Content::Text(compaction::question(&entry.inbound, context)));
+            content.extend(self.pictures(context, model).await);
             content.extend(self.files(position, &entry.inbound, model).await);
         }
         Message {
             role: Role::User,
             content,
         }
+    }
+
+    /// The last pictures of what was overheard: people show one and then ask about it, as it cannot carry a mention. What
+    /// cannot be seen nobody has asked for, and nobody is told.
+    async fn pictures(&self, context: &[Overheard], model: &ModelId) -> Vec<Content> {
+        /// Somebody who asks has not asked for everything that was ever shown.
+        const MOST: usize = 2;
+        let shown = context.iter().rev().flat_map(|line| {
+            let newest = line.attachments.iter().rev();
+            newest.map(move |attachment| (line, attachment))
+        });
+        let mut shown: Vec<_> = shown.take(MOST).collect();
+        shown.reverse();
+        let mut contents = Vec::new();
+        if shown.is_empty() || !self.live.models.info(model).sees_images {
+            return contents;
+        }
+        let Ok(media) = Media::new(&self.account.config) else {
+            return contents;
+        };
+        let uploads = self.account.uploads().await;
+        for (line, attachment) in shown {
+            match media.read(attachment, uploads).await {
+                Ok(picture @ Content::Image(_)) => {
+                    let label = compaction::overheard_picture(line, attachment);
+                    contents.extend([Content::Text(label), picture]);
+                }
+                Ok(_) => {}
+                Err(unread) => info!("An overheard file is not read: {unread}"),
+            }
+        }
+        contents
     }
 
     /// What came with a message. A file that cannot be read is told to the model in its place, and to the person below the answer.

@@ -19,6 +19,11 @@ impl Accounts {
         if self.exists(name) {
             return Err(Error::Exists(self.jid(name)));
         }
+        // Keys take a hundred times as long as this look at the tombstones.
+        let taken = self.0.storage.get(ACCOUNTS, &self.0.domain, name).await?;
+        if taken.is_some() {
+            return Err(Error::Deleted(self.jid(name)));
+        }
         let credentials = self.derive(password).await?;
         self.add(name, credentials).await
     }

@@ -24,7 +24,7 @@ use tracing::error;
 
 pub use self::credentials::{Credentials, ITERATIONS};
 use self::credentials::{Record, parse};
-pub use self::throttle::Throttle;
+pub use self::throttle::{Throttle, subscriber};
 pub use self::tokens::{Attempt, Refusal, Token, Verified};
 use crate::storage::{self, Batch, KeyValue, Storage};
 

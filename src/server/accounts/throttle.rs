@@ -121,7 +121,8 @@ fn make_room(seen: &mut HashMap<IpAddr, Seen>, now: Instant) {
     }
 }
 
-fn subscriber(address: IpAddr) -> IpAddr {
+/// Whom an address stands for: of IPv6 a whole network, as a subscriber has one.
+pub fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);

@@ -186,6 +186,11 @@ impl Archives {
         cipher.decode(id).ok_or_else(StanzaError::item_not_found)
     }
 
+    /// Who has entries.
+    pub async fn owners(&self) -> Result<Vec<String>, Error> {
+        self.0.storage.archived(self.0.archive).await
+    }
+
     /// Forgets everything of an owner.
     pub async fn forget(&self, owner: &str) -> Result<(), Error> {
         let batch = Batch::new().clear(self.0.archive, owner);

@@ -1,5 +1,6 @@
 //! The archive as rooms use it: they decide who may ask and what is kept.
 
+use std::collections::BTreeSet;
 use std::future::ready;
 
 use jid::BareJid;
@@ -147,6 +148,22 @@ impl History for RoomArchives {
             };
             self.0.replace(room.as_str(), id, &left).await?;
             Ok(true)
+        })
+    }
+
+    fn retain<'a>(&'a self, host: &'a BareJid, rooms: &'a BTreeSet<String>) -> Reply<'a, ()> {
+        Box::pin(async move {
+            for owner in self.0.owners().await? {
+                let room = BareJid::new(&owner).ok();
+                let node = room
+                    .as_ref()
+                    .filter(|room| room.domain() == host.domain())
+                    .and_then(|room| room.node());
+                if node.is_some_and(|node| !rooms.contains(node.as_str())) {
+                    self.0.forget(&owner).await?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -301,8 +318,17 @@ mod tests {
         assert!(!stanza.has_child("x", ns::MUC_USER));
         let told = stanza.get_child("stanza-id", ns::STANZA_ID).unwrap();
         assert_eq!(told.attr("id"), Some(id.as_str()));
-        archives.forget(&room()).await.unwrap();
-        assert!(archives.newest(&room(), 5).await.unwrap().is_empty());
+        let host = BareJid::new(room().domain().as_str()).unwrap();
+        let others = BareJid::new("rooms.elsewhere.lit").unwrap();
+        for (host, rooms, kept) in [
+            (&host, BTreeSet::from(["coven".to_owned()]), true),
+            (&others, BTreeSet::new(), true),
+            (&host, BTreeSet::from(["heath".to_owned()]), false),
+        ] {
+            archives.retain(host, &rooms).await.unwrap();
+            let newest = archives.newest(&room(), 5).await.unwrap();
+            assert_eq!(!newest.is_empty(), kept, "{host} {rooms:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What was said before: how much of it somebody wants on entering (XEP-0045, 7.2.13 and 7.2.14), and where it is kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::ready;
 use std::sync::OnceLock;
 
@@ -83,6 +83,8 @@ pub trait History: Send + Sync {
         author: Option<&'a str>,
         remains: &'a Element,
     ) -> Reply<'a, bool>;
+    /// Forgets rooms of this host that are not among these: a process that was killed has not done so itself.
+    fn retain<'a>(&'a self, host: &'a BareJid, rooms: &'a BTreeSet<String>) -> Reply<'a, ()>;
     /// Forgets what a destroyed room has said.
     fn forget<'a>(&'a self, room: &'a BareJid) -> Reply<'a, ()>;
 }
@@ -117,6 +119,10 @@ impl History for NoArchive {
         _: &'a Element,
     ) -> Reply<'a, bool> {
         Box::pin(ready(Ok(false)))
+    }
+
+    fn retain<'a>(&'a self, _: &'a BareJid, _: &'a BTreeSet<String>) -> Reply<'a, ()> {
+        Box::pin(ready(Ok(())))
     }
 
     fn forget<'a>(&'a self, _: &'a BareJid) -> Reply<'a, ()> {

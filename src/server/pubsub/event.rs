@@ -9,7 +9,8 @@ use minidom::Element;
 use super::access::{Relation, may_read};
 use super::config::NotificationType;
 use super::node::{Record, SubscriptionState};
-use crate::server::random_id;
+use crate::server::stanza::Stanza;
+use crate::server::{Server, random_id};
 use crate::xmpp::element::element;
 use crate::xmpp::{datetime, ns};
 
@@ -94,13 +95,14 @@ impl Notification {
         reached
     }
 
-    /// The messages, ready to be routed.
-    pub async fn messages(&self, service: &BareJid, audience: &dyn Audience) -> Vec<Element> {
-        let addressees = self.addressees(service, audience).await;
-        addressees
-            .iter()
-            .map(|to| self.message(service, to))
-            .collect()
+    /// Sends each its own copy, one after the other: there may be thousands of a large item.
+    pub async fn send(&self, server: &Server, service: &BareJid, audience: &dyn Audience) {
+        for to in self.addressees(service, audience).await {
+            let message = self.message(service, &to);
+            if let Some(stanza) = Stanza::new(service.clone().into(), Some(to), message) {
+                server.route(stanza, None).await;
+            }
+        }
     }
 
     fn message(&self, service: &BareJid, to: &Jid) -> Element {

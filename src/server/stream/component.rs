@@ -149,7 +149,7 @@ async fn exchange(
         let writes = output.waiting() < ENOUGH;
         tokio::select! {
             _ = OptionFuture::from(routing.as_mut()), if routing.is_some() => routing = None,
-            event = input.next(), if routing.is_none() => {
+            event = input.next(), if routing.is_none() && writes => {
                 let taken = event.and_then(|event| take(&component, event));
                 match taken {
                     Ok(Taken::Route(stanza)) => routing = Some(route(server.clone(), stanza)),

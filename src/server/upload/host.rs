@@ -124,6 +124,8 @@ impl Service {
 
     /// What an account has uploaded in the last day, and what it is about to.
     async fn taken(&self, owner: &str, now: i64) -> Result<Taken, StanzaError> {
+        // Before the files: one that arrives in between is counted twice, not never.
+        let open = self.0.slots().of(owner);
         let query = Query {
             since: Some(now.saturating_sub(DAY)),
             newest: true,
@@ -138,7 +140,7 @@ impl Service {
         let files = entries.iter();
         Ok(Taken {
             files: files.map(|entry| (entry.at, size(&entry.value))).collect(),
-            open: self.0.slots().of(owner),
+            open,
         })
     }
 }

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::slots::{Shut, Slot};
 use super::{Entry, FILES, KEY, UNKNOWN, UPLOADS, Uploads, is_id, request};
+use crate::runtime::to_the_end;
 use crate::storage::{Batch, Error};
 use crate::xmpp::datetime;
 
@@ -87,14 +88,40 @@ pub(super) fn prepare(directory: &Path) -> io::Result<()> {
 /// Given up where it is dropped unfinished.
 #[derive(Debug)]
 pub struct Reception {
-    uploads: Uploads,
-    id: String,
+    partial: Partial,
+    taken: Taken,
     slot: Slot,
     kind: String,
     file: File,
-    partial: PathBuf,
     written: u64,
-    kept: bool,
+}
+
+/// A slot that is in use until this is dropped.
+#[derive(Debug)]
+struct Taken {
+    uploads: Uploads,
+    id: String,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.uploads.slots().give_back(&self.id);
+    }
+}
+
+/// A file that goes when this is dropped, unless it has another name by then.
+#[derive(Debug)]
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // A few microseconds; what stays all the same is removed at the next start.
+        if let Err(err) = std::fs::remove_file(&self.0)
+            && err.kind() != io::ErrorKind::NotFound
+        {
+            warn!("{} stays: {err}", self.0.display());
+        }
+    }
 }
 
 impl Uploads {
@@ -119,16 +146,16 @@ impl Uploads {
             }
             Err(shut) => return Err(shut.into()),
         };
-        let begun = self.begin(id, slot, size, kind).await;
-        if begun.is_err() {
-            self.slots().give_back(id);
-        }
-        begun
+        let taken = Taken {
+            uploads: self.clone(),
+            id: id.to_owned(),
+        };
+        self.begin(taken, slot, size, kind).await
     }
 
     async fn begin(
         &self,
-        id: &str,
+        taken: Taken,
         slot: Slot,
         size: u64,
         kind: Option<&str>,
@@ -146,17 +173,15 @@ impl Uploads {
         if !self.rules().takes(&kind) {
             return Err(Refusal::Kind);
         }
-        let partial = self.path(&format!("{id}{PARTIAL}"));
-        let file = File::create(&partial).await?;
+        let partial = Partial(self.path(&format!("{}{PARTIAL}", taken.id)));
+        let file = File::create(&partial.0).await?;
         Ok(Reception {
-            uploads: self.clone(),
-            id: id.to_owned(),
+            partial,
+            taken,
             slot,
             kind,
             file,
-            partial,
             written: 0,
-            kept: false,
         })
     }
 }
@@ -171,22 +196,32 @@ impl Reception {
         Ok(self.file.write_all(bytes).await?)
     }
 
-    /// All of it has come: the link leads to it from now on.
-    pub async fn finish(mut self) -> Result<(), Refusal> {
+    /// All of it has come: the link leads to it from now on. To the end, also where whoever has sent it does not wait.
+    pub async fn finish(self) -> Result<(), Refusal> {
         if self.written != self.slot.wanted.size {
             return Err(Refusal::Size);
         }
+        let kept = to_the_end(self.keep()).await;
+        kept.unwrap_or(Err(Refusal::Internal))
+    }
+
+    async fn keep(mut self) -> Result<(), Refusal> {
         self.file.flush().await?;
         self.file.sync_all().await?;
-        let path = self.uploads.path(&self.id);
-        tokio::fs::rename(&self.partial, &path).await?;
-        self.kept = true;
+        let Taken { uploads, id } = &self.taken;
+        // The account may have gone meanwhile, and its slots with it.
+        if !uploads.slots().is_busy(id) {
+            return Err(Refusal::Unknown);
+        }
+        let path = uploads.path(id);
+        tokio::fs::rename(&self.partial.0, &path).await?;
+        // The new name too must outlive a loss of power, before the store says that it is there.
+        File::open(&uploads.0.directory).await?.sync_all().await?;
         if let Err(refusal) = self.record().await {
-            self.kept = false;
             tokio::fs::remove_file(&path).await?;
             return Err(refusal);
         }
-        self.uploads.slots().close(&self.id);
+        uploads.slots().close(id);
         let (owner, size) = (&self.slot.owner, self.written);
         info!(%owner, size, "A file was uploaded");
         Ok(())
@@ -202,7 +237,7 @@ impl Reception {
             at,
         };
         let entry = Entry {
-            id: self.id.clone(),
+            id: self.taken.id.clone(),
             size: wanted.size,
         };
         let json = |error: serde_json::Error| {
@@ -212,7 +247,7 @@ impl Reception {
         let batch = Batch::new()
             .put(
                 FILES,
-                &self.id,
+                &self.taken.id,
                 KEY,
                 serde_json::to_vec(&file).map_err(json)?,
             )
@@ -222,22 +257,7 @@ impl Reception {
                 at,
                 serde_json::to_vec(&entry).map_err(json)?,
             );
-        self.uploads.0.storage.commit(batch).await?;
+        self.taken.uploads.0.storage.commit(batch).await?;
         Ok(())
-    }
-}
-
-impl Drop for Reception {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        // A few microseconds; what stays all the same is removed at the next start.
-        if let Err(err) = std::fs::remove_file(&self.partial)
-            && err.kind() != io::ErrorKind::NotFound
-        {
-            warn!("{} stays: {err}", self.partial.display());
-        }
-        self.uploads.slots().give_back(&self.id);
     }
 }

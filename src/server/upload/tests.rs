@@ -272,6 +272,7 @@ async fn files_end_by_age_and_with_their_account() {
     house.put(&hers, b"1").await.unwrap();
     house.put(&his, b"2").await.unwrap();
     let unused = slot(&mut juliet, 1).await;
+    let late = slot(&mut juliet, 1).await;
     let file = house
         .uploads
         .find(&hers.id, "a.png")
@@ -281,8 +282,14 @@ async fn files_end_by_age_and_with_their_account() {
     let days = |days: i64| file.at + days * quota::DAY;
     house.uploads.expire(&house.server, days(29)).await.unwrap();
     assert!(house.has(&hers).await && house.has(&his).await);
+    let receiving = house
+        .uploads
+        .receive(&late.id, "a.png", &late.secret, 1, Some("image/png"));
+    let mut receiving = receiving.await.unwrap();
+    receiving.write(b"4").await.unwrap();
     let name = jid::NodePart::new("juliet").unwrap();
     house.server.accounts().delete(&name).await.unwrap();
+    assert_eq!(receiving.finish().await, Err(Refusal::Unknown));
     assert!(!house.has(&hers).await && house.has(&his).await);
     assert_eq!(house.put(&unused, b"3").await, Err(Refusal::Unknown));
     house.uploads.expire(&house.server, days(31)).await.unwrap();

@@ -1,8 +1,11 @@
 //! Every accepted message ends in exactly one of an answer, an error line, "stopped" or a refusal; and life shows meanwhile.
 
+use xmpp_parsers::message::Message;
+
 use super::super::testing::{body, chat_state, payload, replaces, text};
 use super::super::{Accepted, MOST_WAITING};
 use super::stage::{Cue, Stage, bot, config};
+use crate::gateway::Inbound;
 use crate::llm::{Error, Finish};
 
 const ALICE: &str = "alice@example.com/phone";
@@ -35,6 +38,28 @@ async fn a_message_is_answered_once_with_signs_of_life_before() {
         sent.last().unwrap().to.as_ref().unwrap().to_string(),
         "alice@example.com"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_received_too_and_once() {
+    let stage = Stage::new();
+    let command = Inbound {
+        wants_receipt: true,
+        markable: true,
+        ..text(ALICE, "1", "/export")
+    };
+    for _ in 0..2 {
+        stage.conversations.begin_command(&command).await.unwrap();
+    }
+    stage.pass(1_000).await;
+    let sent = stage.wire.sent();
+    for (name, namespace) in [
+        ("displayed", "urn:xmpp:chat-markers:0"),
+        ("received", "urn:xmpp:receipts"),
+    ] {
+        let told = |m: &&Message| payload(m, name, namespace).is_some();
+        assert_eq!(sent.iter().filter(told).count(), 1, "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

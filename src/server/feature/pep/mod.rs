@@ -19,7 +19,6 @@ use super::super::pubsub::page::Paging;
 use super::super::pubsub::request::{NewItem, Request as Asked};
 use super::super::pubsub::{Actor, Audience, Engine, Limits, Notification, Profile};
 use super::super::router::{IqType, Reply, Request, Router, Target};
-use super::super::stanza::Stanza;
 use super::super::{Server, StanzaError};
 use crate::xmpp::ns;
 
@@ -249,14 +248,7 @@ pub(super) async fn retract(
 pub(super) async fn tell(server: &Server, service: &BareJid, notifications: &[Notification]) {
     let audience = Contacts(server);
     for notification in notifications {
-        for message in notification.messages(service, &audience).await {
-            let to = message.attr("to").map(Jid::new);
-            if let Some(Ok(to)) = to
-                && let Some(stanza) = Stanza::new(service.clone().into(), Some(to), message)
-            {
-                server.route(stanza, None).await;
-            }
-        }
+        notification.send(server, service, &audience).await;
     }
 }
 

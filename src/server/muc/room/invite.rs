@@ -140,7 +140,10 @@ impl Room {
         } else {
             self.occupants.iter().find(|one| one.who == to.to_bare())
         };
-        let inviter = inviter.ok_or_else(StanzaError::item_not_found)?;
+        // Whether somebody is in the room is not told to whoever asks.
+        let Some(inviter) = inviter else {
+            return Ok(());
+        };
         let from = self.decliner(&incoming.from.to_bare());
         let mut answer = element("decline", ns::MUC_USER, &[("from", &from)]);
         if let Some(reason) = reason(decline)? {

@@ -18,7 +18,8 @@ impl Room {
         stanza: &Element,
         out: &mut Vec<Effect>,
     ) -> Result<(), StanzaError> {
-        if self.locked_nick(&session.to_bare()).is_some() {
+        let locked = self.locked_nick(&session.to_bare());
+        if locked.is_some_and(|own| own != new) {
             return Err(StanzaError::not_acceptable().text("You have registered another nick"));
         }
         self.may_use(new, &session.to_bare())?;

@@ -222,6 +222,10 @@ impl Room {
         let Some(who) = self.applicants.holder(nick).cloned() else {
             return Ok(());
         };
+        // Somebody else may have asked for the same nick since the form was sent.
+        if form.value(JID).is_some_and(|jid| jid != who.as_str()) {
+            return Ok(());
+        }
         let nick = nick.to_owned();
         if allowed {
             self.admit(&who, nick, out)

@@ -185,6 +185,10 @@ impl Service {
                 }
             }
         }
+        let rooms = listings.keys().cloned().collect();
+        if let Err(err) = history.retain(&policy.host, &rooms).await {
+            error!(condition = ?err.condition, "The archives of rooms that are gone are still there");
+        }
         let creation = policy.creation.clone();
         Ok(Self {
             policy,
@@ -292,8 +296,8 @@ impl Service {
             return Err(StanzaError::item_not_found());
         };
         let creator = incoming.from.to_bare();
-        self.may_create(&creator, incoming.is_own_bot)?;
         self.may_succeed(node, &creator)?;
+        self.may_create(&creator, incoming.is_own_bot)?;
         let mut secret = [0; 32];
         if getrandom::fill(&mut secret).is_err() {
             return Err(StanzaError::internal_server_error());
@@ -318,6 +322,7 @@ impl Service {
             lock(&self.listings).insert(node.to_owned(), listing);
             cell
         });
+        self.unbury(node);
         Ok(Arc::clone(cell))
     }
 

@@ -390,6 +390,10 @@ impl History for Fails {
         NoArchive.retract(room, id, author, remains)
     }
 
+    fn retain<'a>(&'a self, host: &'a BareJid, rooms: &'a BTreeSet<String>) -> Reply<'a, ()> {
+        NoArchive.retain(host, rooms)
+    }
+
     fn forget<'a>(&'a self, room: &'a BareJid) -> Reply<'a, ()> {
         NoArchive.forget(room)
     }

@@ -15,8 +15,9 @@ pub(super) const TOMBSTONE: &str = "tombstone";
 
 /// So long: a month, in milliseconds.
 const LASTS: i64 = 30 * 24 * 60 * 60 * 1_000;
-/// And so many.
+/// And so many, and of one owner.
 const MOST: usize = 10_000;
+const MOST_OF_ONE: usize = 100;
 
 /// By local part.
 pub(super) type Tombstones = BTreeMap<String, Tombstone>;
@@ -34,29 +35,39 @@ fn is_over(tombstone: &Tombstone) -> bool {
 impl Service {
     pub(super) fn bury(&self, node: &str, tombstone: Tombstone) {
         let mut tombstones = lock(&self.tombstones);
+        let owners = tombstone.owners.clone();
         tombstones.insert(node.to_owned(), tombstone);
-        if tombstones.len() <= MOST {
-            return;
-        }
-        let oldest = tombstones.iter().min_by_key(|(_, one)| one.at);
-        if let Some(oldest) = oldest.map(|(node, _)| node.clone()) {
+        // Who destroys one room after the other pushes out the own ones first.
+        let is_own = |one: &Tombstone| one.owners.iter().any(|owner| owners.contains(owner));
+        let own = tombstones.values().filter(|one| is_own(one)).count();
+        let is_too_many = own > MOST_OF_ONE || tombstones.len() > MOST;
+        let oldest = tombstones
+            .iter()
+            .filter(|(_, one)| own <= MOST_OF_ONE || is_own(one))
+            .min_by_key(|(_, one)| one.at)
+            .filter(|_| is_too_many)
+            .map(|(node, _)| node.clone());
+        if let Some(oldest) = oldest {
             tombstones.remove(&oldest);
             self.forget_tombstone(&oldest);
         }
     }
 
-    /// Whether this person may make a room where another was. Its owners may, and then it is forgotten.
+    /// Whether this person may make a room where another was: its owners may.
     pub(super) fn may_succeed(&self, node: &str, who: &BareJid) -> Result<(), StanzaError> {
-        let mut tombstones = lock(&self.tombstones);
-        let Some(tombstone) = tombstones.get(node) else {
-            return Ok(());
-        };
-        if !is_over(tombstone) && !tombstone.owners.contains(who) {
-            return Err(gone(tombstone));
+        let tombstones = lock(&self.tombstones);
+        let tombstone = tombstones.get(node);
+        match tombstone.filter(|one| !is_over(one) && !one.owners.contains(who)) {
+            Some(tombstone) => Err(gone(tombstone)),
+            None => Ok(()),
         }
-        tombstones.remove(node);
-        self.forget_tombstone(node);
-        Ok(())
+    }
+
+    /// There is a room again.
+    pub(super) fn unbury(&self, node: &str) {
+        if lock(&self.tombstones).remove(node).is_some() {
+            self.forget_tombstone(node);
+        }
     }
 
     fn forget_tombstone(&self, node: &str) {

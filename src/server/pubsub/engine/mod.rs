@@ -62,7 +62,7 @@ impl Limits {
         items: 10_000,
         item_bytes: 256 * 1_024,
         node_bytes: 8 * 1_024 * 1_024,
-        subscriptions: 10_000,
+        subscriptions: 1_000,
         services: 16,
     };
 }
@@ -314,6 +314,9 @@ impl Engine {
         live: &mut Live,
         record: Record,
     ) -> Result<(), StanzaError> {
+        if *live.record == record {
+            return Ok(());
+        }
         let batch = store::put_node(Batch::new(), service, node, &record)?;
         self.0.storage.commit(batch).await?;
         live.record = Arc::new(record);

@@ -55,6 +55,9 @@ fn own<'a>(
     Ok(subscription)
 }
 
+/// One person's devices, each with a subscription of its own.
+const MOST_OF_ONE: usize = 10;
+
 impl Engine {
     pub(super) async fn subscribe(
         &self,
@@ -78,7 +81,10 @@ impl Engine {
             return Err(error::with(error, "pending-subscription"));
         }
         let is_new = before.is_none();
-        if is_new && held.record.subscriptions.len() >= self.0.profile.limits.subscriptions {
+        let subscribers = held.record.subscriptions.keys();
+        let own = subscribers.filter(|other| other.to_bare() == bare).count();
+        let is_full = held.record.subscriptions.len() >= self.0.profile.limits.subscriptions;
+        if is_new && (is_full || own >= MOST_OF_ONE) {
             let mut error = error::with(StanzaError::policy_violation(), "too-many-subscriptions");
             error.kind = ErrorType::Wait;
             return Err(error);

@@ -203,10 +203,11 @@ async fn a_message_says_from_whom_and_since_when() {
     notification.recipients = Recipients::These(vec![jid("romeo@montague.example/orchard")]);
     notification.delayed = Some(1_071_359_917_500);
     let service = bare("juliet@capulet.example");
-    let messages = notification.messages(&service, &Contacts).await;
-    let [message] = messages.as_slice() else {
-        panic!("one message was expected");
+    let addressees = notification.addressees(&service, &Contacts).await;
+    let [to] = addressees.as_slice() else {
+        panic!("one addressee was expected");
     };
+    let message = notification.message(&service, to);
     assert_eq!(message.attr("from"), Some("juliet@capulet.example"));
     assert_eq!(message.attr("to"), Some("romeo@montague.example/orchard"));
     assert_eq!(message.attr("type"), Some("headline"));

@@ -102,15 +102,7 @@ impl Service {
     async fn tell(&self, server: &Server, notifications: &[Notification]) {
         let people = self.people(server);
         for notification in notifications {
-            for message in notification.messages(&self.address, &people).await {
-                let to = message.attr("to").map(Jid::new);
-                if let Some(Ok(to)) = to
-                    && let Some(stanza) =
-                        Stanza::new(self.address.clone().into(), Some(to), message)
-                {
-                    server.route(stanza, None).await;
-                }
-            }
+            notification.send(server, &self.address, &people).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::form::required;
 use super::super::{Asks, Call, Command, Done, Outcome};
-use super::{account_field, accounts_field, ask, name_here, names_here, permitted};
+use super::{account_field, accounts_field, ask, name_here, names_here, people_here, permitted};
 use crate::server::StreamError;
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -66,7 +66,7 @@ async fn add(call: Call) -> Outcome {
 }
 
 async fn delete(call: Call) -> Outcome {
-    let names = names_here(&call)?;
+    let names = people_here(&call)?;
     for name in &names {
         call.server.delete_account(name).await?;
     }
@@ -74,7 +74,7 @@ async fn delete(call: Call) -> Outcome {
 }
 
 async fn disable(call: Call) -> Outcome {
-    let names = names_here(&call)?;
+    let names = people_here(&call)?;
     for name in &names {
         call.server.accounts().disable(name).await?;
     }

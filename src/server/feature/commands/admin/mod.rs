@@ -71,6 +71,21 @@ fn known(server: &Server, jid: Jid) -> Result<NodePart, StanzaError> {
     }
 }
 
+/// As [`names_here`], of people alone: the configuration gives bots, and takes them.
+fn people_here(call: &Call) -> Result<Vec<NodePart>, StanzaError> {
+    let names = names_here(call)?;
+    let (server, bots) = (&call.server, &call.server.settings().bots);
+    match names
+        .iter()
+        .find(|name| bots.contains(&server.accounts().jid(name)))
+    {
+        None => Ok(names),
+        Some(bot) => Err(StanzaError::not_allowed().text(format!(
+            "{bot} is a bot of moltis.toml; take its table away there"
+        ))),
+    }
+}
+
 /// The accounts that the form names. Nothing is done where one of them does not exist.
 fn names_here(call: &Call) -> Result<Vec<NodePart>, StanzaError> {
     let jids = call.fields.jids("accountjids")?;

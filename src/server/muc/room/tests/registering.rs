@@ -109,6 +109,20 @@ fn an_admin_decides_about_who_has_asked() {
 }
 
 #[test]
+fn an_answer_about_somebody_else_decides_nothing() {
+    let jid = |who: &str| format!("<field var='muc#jid'><value>{who}</value></field></x>");
+    for (who, expected) in [
+        ("hag66@shakespeare.example", Affiliation::None),
+        ("hecate@shakespeare.example", Affiliation::Member),
+    ] {
+        let mut stage = with("approval");
+        stage.register(OTHER, "hecate");
+        stage.send(ADMIN, &answer("hecate", "1").replace("</x>", &jid(who)));
+        assert_eq!(stage.affiliation_of(OTHER), expected, "{who}");
+    }
+}
+
+#[test]
 fn who_waits_is_told_to_admins_who_come_later_after_a_restart_too() {
     let mut stage = with("approval");
     stage.register(OTHER, "hecate");
