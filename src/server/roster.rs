@@ -29,6 +29,8 @@ const MOST_CONTACTS: usize = 5_000;
 /// How long a name or a group may be, in bytes, and how many groups a contact may have.
 const LONGEST_NAME: usize = 1_023;
 const MOST_GROUPS: usize = 64;
+/// And all that together: thousands of contacts are kept in memory, and told in one stanza.
+const MOST_TEXT: usize = 4_096;
 
 /// One contact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -371,7 +373,12 @@ fn wishes(item: &Element) -> Result<(Option<String>, Vec<String>), StanzaError> 
         }
         groups.push(group);
     }
-    if groups.len() > MOST_GROUPS || name.as_ref().is_some_and(|name| name.len() > LONGEST_NAME) {
+    let name_length = name.as_ref().map_or(0, String::len);
+    let text = groups.iter().map(String::len).sum::<usize>();
+    if groups.len() > MOST_GROUPS
+        || name_length > LONGEST_NAME
+        || text.saturating_add(name_length) > MOST_TEXT
+    {
         return Err(StanzaError::not_acceptable());
     }
     Ok((name, groups))

@@ -27,6 +27,21 @@ async fn a_message_reaches_all_sessions_with_the_sender_stamped() {
 }
 
 #[tokio::test]
+async fn what_is_kept_of_a_contact_has_an_end() {
+    let server = server(&["romeo"]).await;
+    let mut romeo = online(&server, "romeo/orchard").await;
+    for (groups, expected) in [(4, "result"), (5, "error")] {
+        let group = |number| format!("<group>{number}{}</group>", "x".repeat(999));
+        let groups: String = (0..groups).map(group).collect();
+        let item = format!(
+            "<query xmlns='jabber:iq:roster'><item jid='juliet@example.org'>{groups}</item></query>"
+        );
+        let answer = romeo.ask("set", "", &item).await;
+        assert_eq!(answer.attr("type"), Some(expected));
+    }
+}
+
+#[tokio::test]
 async fn subscriptions_bring_presence_and_pushes() {
     let server = server(&["romeo", "juliet"]).await;
     let mut romeo = online(&server, "romeo/orchard").await;

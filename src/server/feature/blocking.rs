@@ -5,13 +5,15 @@ mod list;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jid::Jid;
 use minidom::Element;
-use tracing::info;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use self::list::{blocked, is_blocked};
 use super::super::account::Account;
@@ -27,6 +29,10 @@ use crate::xmpp::element::{element, set, text_element};
 use crate::xmpp::ns;
 
 pub use self::list::BLOCKED;
+
+/// Who blocks and unblocks the same address does not fill the admins' screens with it.
+const REPORTS_AN_HOUR: usize = 20;
+const HOUR: Duration = Duration::from_hours(1);
 
 /// How many addresses one account may block.
 const MOST: usize = 5_000;
@@ -44,10 +50,43 @@ pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// When an account's reports of the last hour went to the admins.
+#[derive(Default)]
+struct HandedOn(Mutex<VecDeque<Instant>>);
+
+impl HandedOn {
+    /// Whether there may be one more, which then counts.
+    fn admits(&self, now: Instant) -> bool {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        times.retain(|time| now.duration_since(*time) < HOUR);
+        if times.len() >= REPORTS_AN_HOUR {
+            return false;
+        }
+        times.push_back(now);
+        true
+    }
+}
+
 /// What this feature remembers of a session: it has asked for the list, and is told of its changes.
 struct Interested;
 
 struct Blocking;
+
+/// Whether what a room sends is kept from somebody in it, who has blocked the room or the speaker. Rooms put their mail into
+/// mailboxes themselves and wait for no store; the list was read when the person sent the presence that entered.
+pub fn is_kept_from(account: &Account, mail: &Mail) -> bool {
+    let Some(list) = account.extensions.get::<list::Blocked>() else {
+        return false;
+    };
+    let all = list.all();
+    if all.is_empty() {
+        return false;
+    }
+    let from = mail.shared().attr("from").map(Jid::new);
+    from.is_some_and(|from| {
+        from.is_ok_and(|from| all.iter().any(|blocked| list::matches(blocked, &from)))
+    })
+}
 
 /// What somebody is told who writes to whom they have blocked (XEP-0191, 3.3).
 fn not_to_blocked() -> StanzaError {
@@ -196,7 +235,12 @@ async fn block(request: Request) -> Reply {
     let fresh = reports
         .into_iter()
         .filter(|(jid, _)| new.contains(jid) && reported.insert(jid.clone()));
+    let handed_on = account.extensions.get_or_default::<HandedOn>();
     for (jid, report) in fresh.take(MOST_REPORTS) {
+        if !handed_on.admits(Instant::now()) {
+            warn!(account = %account.jid(), "Reports too much to be listened to");
+            break;
+        }
         hand_on(server, account, &jid, report).await;
     }
     Ok(None)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use minidom::Element;
+use tracing::warn;
 use url::Url;
 
 use super::quota::{self, DAY, Refused, Taken};
@@ -101,6 +102,13 @@ impl Service {
             })?;
         let wanted = request::read(query, &rules)?;
         let name = wanted.name.clone();
+        if !quota::leaves_room(self.0.free(), wanted.size) {
+            warn!("The disk has no room for files; those of the archive need the rest");
+            return Err(request::later(
+                "The server's disk is full",
+                datetime::now().saturating_add(DAY),
+            ));
+        }
         let admitting = self.0.0.admitting.lock().await;
         let now = datetime::now();
         let taken = self.taken(owner.as_str(), now).await?;

@@ -183,6 +183,12 @@ impl Uploads {
         self.rules().base.clone()
     }
 
+    /// Bytes of the disk that are free for us. A disk that does not say has no end.
+    fn free(&self) -> u64 {
+        let free = rustix::fs::statvfs(&self.0.directory);
+        free.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Only for ids of ours.
     fn path(&self, id: &str) -> PathBuf {
         self.0.directory.join(id)

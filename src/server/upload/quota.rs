@@ -9,6 +9,14 @@ pub(super) const FILES: usize = 1_000;
 /// Slots that an account may have open. Clients ask for one when they are about to use it.
 pub(super) const OPEN_SLOTS: usize = 20;
 
+/// Bytes of the disk that files leave to messages: those are refused on a full one.
+const RESERVE: u64 = 256 * 1_024 * 1_024;
+
+/// Whether a file fits on a disk with so many bytes free.
+pub(super) fn leaves_room(free: u64, bytes: u64) -> bool {
+    free >= bytes.saturating_add(RESERVE)
+}
+
 /// What an account has taken of its share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken {
@@ -61,6 +69,19 @@ pub(super) fn admit(taken: &Taken, bytes: u64, most: Option<u64>, now: i64) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_leave_room_for_messages() {
+        for (free, bytes, expected) in [
+            (RESERVE, 0, true),
+            (RESERVE, 1, false),
+            (RESERVE + 1, 1, true),
+            (0, 0, false),
+            (u64::MAX, u64::MAX, true),
+        ] {
+            assert_eq!(leaves_room(free, bytes), expected, "{free} {bytes}");
+        }
+    }
 
     #[test]
     fn an_account_has_its_share_of_a_day_and_is_told_when_there_is_room_again() {

@@ -198,6 +198,14 @@ async fn a_report_goes_to_the_admins() {
         "juliet@example.org has blocked and reported spam@elsewhere.example: spam\n> Never\n> came trouble\nMessage 28482 in the archive of juliet@example.org"
     );
     assert!(told.has_child("report", ns::SPAM_REPORTING));
+    // The same again and again is for nobody's screen.
+    for _ in 0..30 {
+        command(&mut juliet, "unblock", "").await;
+        command(&mut juliet, "block", item).await;
+    }
+    let told = nurse.drain();
+    let reports = told.iter().filter(|stanza| stanza.name() == "message");
+    assert_eq!(reports.count(), super::REPORTS_AN_HOUR - 1);
     // An admin who is away finds it later.
     let mut friar = client(&server, "friar/cell").await;
     friar.send("<presence/>").await;

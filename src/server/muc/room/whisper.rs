@@ -89,8 +89,12 @@ impl Room {
         }
         let target = self.occupants.get(nick);
         let target = target.ok_or_else(StanzaError::item_not_found)?;
-        if kind != "error" && !self.may_whisper(occupant, target) {
-            return Err(StanzaError::forbidden().text("No private messages in this room"));
+        if !self.may_whisper(occupant, target) {
+            // Nor does an error carry a word: there was nothing to be in error about.
+            return match kind {
+                "error" => Ok(()),
+                _ => Err(StanzaError::forbidden().text("No private messages in this room")),
+            };
         }
         let mut message = self.said_by(occupant, &incoming.stanza);
         // Marks it as of a room, so that carbons and archives of the recipient know (XEP-0045, 7.5).

@@ -7,7 +7,7 @@ use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
 
 use super::{Outbound, Posted, Service};
-use crate::server::feature::push;
+use crate::server::feature::{blocking, push};
 use crate::server::mail::Mail;
 use crate::server::muc::event::Incoming;
 use crate::server::session::{MAILBOX, Session};
@@ -29,6 +29,9 @@ impl Outbound for People {
         let Some(session) = self.0.session(to) else {
             return Posted::Gone;
         };
+        if blocking::is_kept_from(session.account(), &mail) {
+            return Posted::Done;
+        }
         push::posted(&self.0, &session, &mail);
         if !session.try_send(mail) {
             return Posted::Gone;
@@ -48,8 +51,10 @@ impl Outbound for People {
         let Some(session) = self.0.session(to) else {
             return Posted::Gone;
         };
+        let wanted = |mail: &&Mail| !blocking::is_kept_from(session.account(), mail);
         if !mails
             .iter()
+            .filter(wanted)
             .all(|mail| session.try_send(mail.addressed(to)))
         {
             return Posted::Gone;
