@@ -115,7 +115,8 @@ async def test_a_picture_in_a_room_is_seen_by_who_is_asked_about_it(world):
     room, bot = await world.room_with_bot(alice, model="gpt-4o", model_provider="openai", config={
         "providers": {"openai": {"api_key": "x", "base_url": world.model.base_url}}})
     await bob.join(room)
-    send_link(bob, room, await upload(bob, "cat.png", PNG, "image/png"), type="groupchat")
+    send_link(bob, room, await upload(bob, "cat.png", PNG, "image/png"), kind="groupchat")
+    await alice.sees_message(lambda m: m.link, "the picture")
     alice.say_in(room, f"{bot.nick}: what is that?")
     await alice.sees(room, "Answer number 1.")
     assert world.model.asked[0].images == ["image/png"] and "cat.png" in world.model.asked[0].everything
