@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import os
+from xml.etree import ElementTree as ET
 
 import pytest_asyncio
 
@@ -72,7 +73,8 @@ class AppServer:
 
     async def nothing(self, stanzas: float = 0.3) -> None:
         await asyncio.sleep(stanzas)
-        assert not [it for it in self.stream.waiting() if it is not None and it.tag.endswith("}iq")]
+        waiting = [ET.tostring(it, "unicode") for it in self.stream.waiting() if it is not None]
+        assert not [it for it in waiting if ":iq " in it.split(">")[0]], waiting
 
 
 async def login(house: House, name: str, resource: str) -> Stream:

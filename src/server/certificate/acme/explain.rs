@@ -16,6 +16,19 @@ pub(super) fn forgot_us(err: &AcmeError) -> bool {
     matches!(err, AcmeError::Api(problem) if kind(problem) == "accountDoesNotExist")
 }
 
+/// Whether a problem is of what the authority saw when it looked, not of the request (RFC 8555, 6.7).
+pub(super) fn is_of_proof(problem: &Problem) -> bool {
+    let kinds = [
+        "caa",
+        "connection",
+        "dns",
+        "incorrectResponse",
+        "tls",
+        "unauthorized",
+    ];
+    kinds.contains(&kind(problem))
+}
+
 /// Why the authority did not accept the proof for a name.
 pub(super) fn refused(name: &str, challenge: Challenge, problem: &Problem) -> String {
     let (port, what) = match challenge {

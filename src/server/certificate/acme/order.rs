@@ -123,7 +123,14 @@ async fn prove(
         };
         let authorization = asked.key_authorization();
         answered.push(challenges.answer(challenge, &name, &asked.token, authorization.as_str())?);
-        asked.set_ready().await?;
+        match asked.set_ready().await {
+            Ok(()) => {}
+            // It has looked already, and answers with what it saw.
+            Err(AcmeError::Api(problem)) if explain::is_of_proof(&problem) => {
+                return Err(Refused::Names(vec![(name, problem)]));
+            }
+            Err(err) => return Err(err.into()),
+        }
     }
     Ok(answered)
 }
