@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,17 +145,12 @@ where
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(err) = ended {
-        debug!(%err, "An HTTP connection has failed");
-    }
+    run(
+        Box::pin(connection),
+        http1::UpgradeableConnection::graceful_shutdown,
+        stop,
+    )
+    .await;
 }
 
 async fn http_2<S>(stream: S, app: Router, arrival: Arrival, stop: Stop)
@@ -170,14 +165,27 @@ where
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
+    run(
+        Box::pin(connection),
+        http2::Connection::graceful_shutdown,
+        stop,
+    )
+    .await;
+}
+
+/// To the end of the connection; at the stop, `farewell` lets what is under way end.
+async fn run<C>(mut connection: Pin<Box<C>>, farewell: fn(Pin<&mut C>), stop: Stop)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            farewell(connection.as_mut());
             timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
         }
     };
+    // Browsers drop what they do not need any more, too.
     if let Err(err) = ended {
         debug!(%err, "An HTTP connection has failed");
     }

@@ -12,6 +12,7 @@ pub mod archive;
 pub mod bytestreams;
 pub mod certificate;
 pub mod component;
+mod desk;
 mod error;
 pub mod extensions;
 pub mod feature;

@@ -8,8 +8,10 @@ use minidom::Element;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Proxy, Refused, Start, TRANSFERS, socks};
+use crate::server::desk::{self, Desk};
+use crate::server::router::{IqType, Reply};
 use crate::server::session::Session;
-use crate::server::stanza::{Kind, Stanza};
+use crate::server::stanza::Stanza;
 use crate::server::{ErrorType, Host, Server, StanzaError};
 use crate::xmpp::element::{child_text, element, set};
 use crate::xmpp::ns;
@@ -38,40 +40,6 @@ impl Service {
             starts,
         };
         (service, receiver)
-    }
-
-    /// `None`: it is not answered.
-    pub(super) async fn answer(
-        &self,
-        server: &Server,
-        stanza: &Stanza,
-    ) -> Option<Result<Option<Element>, StanzaError>> {
-        let query = match (stanza.kind(), stanza.type_()) {
-            (Kind::Iq, "get" | "set") => stanza.element().children().next(),
-            (Kind::Iq | Kind::Presence, _) => return None,
-            (Kind::Message, _) => return Some(Err(StanzaError::service_unavailable())),
-        };
-        if stanza.to().is_some_and(|to| to.node().is_some()) {
-            return Some(Err(StanzaError::service_unavailable()));
-        }
-        let Some(query) = query else {
-            return Some(Err(StanzaError::bad_request()));
-        };
-        let has_node = query.attr("node").is_some_and(|node| !node.is_empty());
-        Some(match (stanza.type_(), query.name(), query.ns().as_str()) {
-            ("get", "query", ns::DISCO_INFO | ns::DISCO_ITEMS) if has_node => {
-                Err(StanzaError::item_not_found())
-            }
-            ("get", "query", ns::DISCO_INFO) => Ok(Some(info())),
-            ("get", "query", ns::DISCO_ITEMS) => Ok(Some(Element::bare("query", ns::DISCO_ITEMS))),
-            ("get", "ping", ns::PING) => Ok(None),
-            (kind @ ("get" | "set"), "query", ns::BYTESTREAMS) => match person(server, stanza) {
-                Err(error) => Err(error),
-                Ok(_) if kind == "get" => Ok(Some(self.address(query))),
-                Ok(account) => self.activate(stanza, query, account).await.map(|()| None),
-            },
-            _ => Err(StanzaError::service_unavailable()),
-        })
     }
 
     /// 6.1.2: where to connect.
@@ -127,6 +95,31 @@ impl Service {
     }
 }
 
+impl Desk for Service {
+    fn info(&self) -> Element {
+        desk::info("proxy", "bytestreams", NAME, &[ns::BYTESTREAMS])
+    }
+
+    fn asked<'a>(
+        &'a self,
+        server: &'a Server,
+        stanza: &'a Stanza,
+        kind: IqType,
+        payload: &'a Element,
+    ) -> BoxFuture<'a, Reply> {
+        Box::pin(async move {
+            if !payload.is("query", ns::BYTESTREAMS) {
+                return Err(StanzaError::service_unavailable());
+            }
+            let account = person(server, stanza)?;
+            match kind {
+                IqType::Get => Ok(Some(self.address(payload))),
+                IqType::Set => self.activate(stanza, payload, account).await.map(|()| None),
+            }
+        })
+    }
+}
+
 impl Host for Service {
     fn handle<'a>(
         &'a self,
@@ -134,16 +127,7 @@ impl Host for Service {
         _: Option<&'a Arc<Session>>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let answer = match self.answer(server, &stanza).await {
-                Some(Ok(payload)) => stanza.result(payload),
-                Some(Err(error)) => stanza.error(&error),
-                None => None,
-            };
-            if let Some(answer) = answer {
-                server.route(answer, None).await;
-            }
-        })
+        Box::pin(async move { desk::attend(self, server, &stanza).await })
     }
 
     fn name(&self) -> &str {
@@ -161,18 +145,4 @@ fn person<'a>(server: &Server, stanza: &'a Stanza) -> Result<&'a str, StanzaErro
         error.kind = ErrorType::Auth;
         error
     })
-}
-
-fn info() -> Element {
-    let mut query = Element::bare("query", ns::DISCO_INFO);
-    let identity = [
-        ("category", "proxy"),
-        ("type", "bytestreams"),
-        ("name", NAME),
-    ];
-    query.append_child(element("identity", ns::DISCO_INFO, &identity));
-    for feature in [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::BYTESTREAMS] {
-        query.append_child(element("feature", ns::DISCO_INFO, &[("var", feature)]));
-    }
-    query
 }

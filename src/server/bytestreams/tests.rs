@@ -4,6 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::server::desk::Desk;
+use crate::server::router::IqType;
 use crate::server::testing::{Client, client, server};
 use crate::xmpp::ns;
 
@@ -138,11 +140,9 @@ async fn the_proxy_is_for_people_of_this_server() {
         let to = jid::Jid::new(HOST).unwrap();
         let stanza = crate::server::testing::stanza(&ask);
         let stanza = crate::server::stanza::Stanza::new(from, Some(to), stanza).unwrap();
-        let error = service
-            .answer(&scene.juliet.server, &stanza)
-            .await
-            .unwrap()
-            .unwrap_err();
+        let payload = stanza.element().children().next().unwrap();
+        let asked = service.asked(&scene.juliet.server, &stanza, IqType::Get, payload);
+        let error = asked.await.unwrap_err();
         assert_eq!(error.condition, crate::server::Condition::Forbidden);
     }
 }

@@ -10,8 +10,10 @@ use url::Url;
 use super::quota::{self, DAY, Refused, Taken};
 use super::{Entry, Rules, UPLOADS, Uploads, request};
 use crate::config::UPLOADS as PATH;
+use crate::server::desk::{self, Desk};
+use crate::server::router::{IqType, Reply};
 use crate::server::session::Session;
-use crate::server::stanza::{Kind, Stanza};
+use crate::server::stanza::Stanza;
 use crate::server::{Host, Server, StanzaError};
 use crate::storage::Query;
 use crate::xmpp::datetime;
@@ -34,16 +36,7 @@ impl Host for Service {
         _: Option<&'a Arc<Session>>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let answer = match self.answer(server, &stanza).await {
-                Some(Ok(payload)) => stanza.result(payload),
-                Some(Err(error)) => stanza.error(&error),
-                None => None,
-            };
-            if let Some(answer) = answer {
-                server.route(answer, None).await;
-            }
-        })
+        Box::pin(async move { desk::attend(self, server, &stanza).await })
     }
 
     fn name(&self) -> &str {
@@ -51,38 +44,29 @@ impl Host for Service {
     }
 }
 
-impl Service {
-    /// `None`: it is not answered.
-    pub(super) async fn answer(
-        &self,
-        server: &Server,
-        stanza: &Stanza,
-    ) -> Option<Result<Option<Element>, StanzaError>> {
-        let query = match (stanza.kind(), stanza.type_()) {
-            (Kind::Iq, "get" | "set") => stanza.element().children().next(),
-            (Kind::Iq | Kind::Presence, _) => return None,
-            (Kind::Message, _) => return Some(Err(StanzaError::service_unavailable())),
-        };
-        // There are no occupants or accounts here.
-        if stanza.to().is_some_and(|to| to.node().is_some()) {
-            return Some(Err(StanzaError::service_unavailable()));
-        }
-        let Some(query) = query else {
-            return Some(Err(StanzaError::bad_request()));
-        };
-        let has_node = query.attr("node").is_some_and(|node| !node.is_empty());
-        Some(match (stanza.type_(), query.name(), query.ns().as_str()) {
-            ("get", "query", ns::DISCO_INFO | ns::DISCO_ITEMS) if has_node => {
-                Err(StanzaError::item_not_found())
-            }
-            ("get", "query", ns::DISCO_INFO) => Ok(Some(info(&self.0.rules()))),
-            ("get", "query", ns::DISCO_ITEMS) => Ok(Some(Element::bare("query", ns::DISCO_ITEMS))),
-            ("get", "ping", ns::PING) => Ok(None),
-            ("get", "request", ns::HTTP_UPLOAD) => self.slot(server, stanza, query).await.map(Some),
-            _ => Err(StanzaError::service_unavailable()),
-        })
+impl Desk for Service {
+    fn info(&self) -> Element {
+        info(&self.0.rules())
     }
 
+    fn asked<'a>(
+        &'a self,
+        server: &'a Server,
+        stanza: &'a Stanza,
+        kind: IqType,
+        payload: &'a Element,
+    ) -> BoxFuture<'a, Reply> {
+        Box::pin(async move {
+            if kind == IqType::Get && payload.is("request", ns::HTTP_UPLOAD) {
+                self.slot(server, stanza, payload).await.map(Some)
+            } else {
+                Err(StanzaError::service_unavailable())
+            }
+        })
+    }
+}
+
+impl Service {
     async fn slot(
         &self,
         server: &Server,
@@ -154,18 +138,12 @@ impl Service {
 }
 
 fn info(rules: &Rules) -> Element {
-    let mut query = Element::bare("query", ns::DISCO_INFO);
-    let identity = [("category", "store"), ("type", "file"), ("name", NAME)];
-    query.append_child(element("identity", ns::DISCO_INFO, &identity));
-    for feature in [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING] {
-        query.append_child(element("feature", ns::DISCO_INFO, &[("var", feature)]));
-    }
-    if rules.base.is_some() {
-        let feature = [("var", ns::HTTP_UPLOAD)];
-        query.append_child(element("feature", ns::DISCO_INFO, &feature));
-        let most = Field::new("text-single", "max-file-size").value(rules.most().to_string());
-        query.append_child(Form::new("result", ns::HTTP_UPLOAD).field(most).build());
-    }
+    let Some(_) = &rules.base else {
+        return desk::info("store", "file", NAME, &[]);
+    };
+    let mut query = desk::info("store", "file", NAME, &[ns::HTTP_UPLOAD]);
+    let most = Field::new("text-single", "max-file-size").value(rules.most().to_string());
+    query.append_child(Form::new("result", ns::HTTP_UPLOAD).field(most).build());
     query
 }
 

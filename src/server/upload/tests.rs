@@ -6,6 +6,8 @@ use minidom::Element;
 use tempfile::TempDir;
 
 use super::*;
+use crate::server::desk::Desk;
+use crate::server::router::IqType;
 use crate::server::stanza::Stanza;
 use crate::server::testing::{self, Client, client};
 use crate::server::{Host, Server};
@@ -330,11 +332,9 @@ async fn strangers_get_no_slot() {
         let from = jid::Jid::new(from).unwrap();
         let to = jid::Jid::new(HOST).unwrap();
         let stanza = Stanza::new(from, Some(to), iq.clone()).unwrap();
-        let error = service
-            .answer(&house.server, &stanza)
-            .await
-            .unwrap()
-            .unwrap_err();
+        let payload = stanza.element().children().next().unwrap();
+        let asked = service.asked(&house.server, &stanza, IqType::Get, payload);
+        let error = asked.await.unwrap_err();
         assert_eq!(error.condition, crate::server::Condition::NotAllowed);
     }
     let many = format!("<message to='{HOST}'><body>Hi</body></message>");
