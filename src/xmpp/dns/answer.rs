@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
+use super::tlsa;
+
 /// How many records of a name are kept. A zone that strangers own may hold thousands.
 const MOST: usize = 32;
 /// How many aliases are followed in one answer.
@@ -16,6 +18,7 @@ pub enum Kind {
     A,
     Aaaa,
     Srv,
+    Tlsa,
 }
 
 impl Kind {
@@ -24,6 +27,7 @@ impl Kind {
             Self::A => RecordType::A,
             Self::Aaaa => RecordType::AAAA,
             Self::Srv => RecordType::SRV,
+            Self::Tlsa => RecordType::TLSA,
         }
     }
 }
@@ -49,6 +53,7 @@ pub struct SrvRecord {
 pub enum Data {
     Address(IpAddr),
     Srv(SrvRecord),
+    Tlsa(tlsa::Record),
 }
 
 /// What the DNS says to one question.
@@ -67,14 +72,21 @@ impl Answer {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.records.iter().filter_map(|data| match data {
             Data::Address(address) => Some(*address),
-            Data::Srv(_) => None,
+            _ => None,
         })
     }
 
     pub fn services(&self) -> impl Iterator<Item = &SrvRecord> {
         self.records.iter().filter_map(|data| match data {
             Data::Srv(record) => Some(record),
-            Data::Address(_) => None,
+            _ => None,
+        })
+    }
+
+    pub fn associations(&self) -> impl Iterator<Item = &tlsa::Record> {
+        self.records.iter().filter_map(|data| match data {
+            Data::Tlsa(record) => Some(record),
+            _ => None,
         })
     }
 
@@ -84,6 +96,7 @@ impl Answer {
         let records = self.records.iter().map(|data| match data {
             Data::Address(_) => 0,
             Data::Srv(record) => record.target.len(),
+            Data::Tlsa(record) => record.data.len(),
         });
         size_of::<Self>() + name + records.sum::<usize>() + self.records.len() * size_of::<Data>()
     }
@@ -140,6 +153,12 @@ fn data(kind: Kind, data: &RData) -> Option<Data> {
             weight: srv.weight,
             port: srv.port,
             target: text(&srv.target),
+        })),
+        (Kind::Tlsa, RData::TLSA(record)) => Some(Data::Tlsa(tlsa::Record {
+            usage: record.cert_usage.into(),
+            selector: record.selector.into(),
+            matching: record.matching.into(),
+            data: record.cert_data.clone(),
         })),
         _ => None,
     }

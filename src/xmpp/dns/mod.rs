@@ -1,5 +1,6 @@
 //! Where a domain's service is, for clients and for other servers: SRV records of both kinds (RFC 6120, 3.2; XEP-0368) in
-//! one order, else the domain itself; and a TCP connection to the first address that answers (RFC 8305).
+//! one order, else the domain itself; a TCP connection to the first address that answers (RFC 8305); and what the DNS
+//! says about certificates ([`tlsa`]).
 //!
 //! One [`Resolver`] serves the process. What it has heard it keeps as long as the DNS says, within bounds, because
 //! whoever speaks to us as a server makes us ask about any domain they like.
@@ -15,6 +16,7 @@ mod system;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tlsa;
 
 use std::fmt;
 use std::io;

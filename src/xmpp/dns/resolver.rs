@@ -261,6 +261,9 @@ async fn ask(state: &State, name: &Name, kind: Kind) -> Result<(answer::Reading,
             };
             Ok((answer::read(name, kind, &[]), hop))
         }
+        Some(Err(err @ (NetError::Io(_) | NetError::NoConnections))) => {
+            Err(Error::NoResolver(err.to_string()))
+        }
         Some(Err(err)) => Err(temporary(&answer::text(name), &reason(&err))),
         None => Err(temporary(&answer::text(name), "it does not answer")),
     }
@@ -289,7 +292,6 @@ fn reason(err: &NetError) -> String {
             format!("the resolver refuses ({})", code.to_str())
         }
         NetError::Timeout => "the resolver does not answer".to_owned(),
-        NetError::Io(err) => format!("the resolver cannot be reached: {err}"),
         err => err.to_string(),
     }
 }
@@ -308,7 +310,7 @@ fn local(name: &str, kind: Kind) -> Option<Answer> {
         .filter(|address| match kind {
             Kind::A => address.is_ipv4(),
             Kind::Aaaa => address.is_ipv6(),
-            Kind::Srv => false,
+            Kind::Srv | Kind::Tlsa => false,
         })
         .map(Data::Address);
     Some(Answer {

@@ -89,7 +89,7 @@ impl State {
         let records = match kind {
             Kind::A => four,
             Kind::Aaaa => six,
-            Kind::Srv => return None,
+            Kind::Srv | Kind::Tlsa => return None,
         };
         Some(Answer {
             records: records.unwrap_or_default(),

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV, TXT};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV, TLSA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-use super::Resolver;
+use super::{Resolver, tlsa};
 
 /// What is said about a name and a type.
 #[derive(Clone, Debug)]
@@ -83,6 +83,16 @@ impl NameServer {
             std::net::IpAddr::V6(address) => RData::AAAA(AAAA(address)),
         };
         self.add(owner, data);
+    }
+
+    pub(crate) fn tlsa(&self, owner: &str, record: &tlsa::Record) {
+        let data = TLSA::new(
+            record.usage.into(),
+            record.selector.into(),
+            record.matching.into(),
+            record.data.clone(),
+        );
+        self.add(owner, RData::TLSA(data));
     }
 
     pub(crate) fn alias(&self, owner: &str, target: &str) {
