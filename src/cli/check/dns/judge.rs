@@ -31,7 +31,7 @@ pub(super) fn service(wanted: &Wanted, outcome: Result<&Answer, &Error>) -> Opti
     Some(match (names.is_empty(), port) {
         (true, 0) => (
             Level::Ok,
-            format!("{owner} says that there is no such service, as {key} = 0 wants"),
+            format!("{owner} says that there is no such service, and so it is"),
         ),
         (true, port) => (
             Level::Problem,
@@ -41,7 +41,7 @@ pub(super) fn service(wanted: &Wanted, outcome: Result<&Answer, &Error>) -> Opti
         ),
         (false, 0) => (
             Level::Problem,
-            format!("{owner} names {names}, though {key} = 0; replace the record, or set the port"),
+            format!("{owner} names {names}, though {whom} find nobody here; replace the record"),
         ),
         (false, port) if real().any(|record| record.port == port) => {
             (Level::Ok, format!("{owner}: {names}"))
@@ -281,7 +281,7 @@ mod tests {
                 false,
                 0,
                 ":",
-                "ok _xmpp-client._tcp.a.test says that there is no such service, as c2s_port = 0 wants",
+                "ok _xmpp-client._tcp.a.test says that there is no such service, and so it is",
             ),
             case(
                 "a dot that is not",
@@ -295,7 +295,7 @@ mod tests {
                 true,
                 0,
                 "a.test:5223",
-                "problem _xmpps-client._tcp.a.test names a.test:5223, though c2s_tls_port = 0; replace the record, or set the port",
+                "problem _xmpps-client._tcp.a.test names a.test:5223, though clients find nobody here; replace the record",
             ),
         ] {
             let wanted = Wanted {

@@ -17,7 +17,7 @@ use crate::server::certificate;
 use crate::xmpp::dns::{Answer, Error, Kind, Resolver, Service, Target, is_local, tlsa};
 use crate::xmpp::local_addresses;
 use judge::Need;
-use zone::{ServerPorts, Wanted};
+use zone::Wanted;
 
 const PART: &str = "dns";
 
@@ -59,7 +59,7 @@ async fn own(config: &Config, server: &XmppServer, resolver: &Resolver) -> Vec<F
     let settings = certificate::Settings::new(server, &config.data_dir);
     let look = Look {
         resolver,
-        wanted: zone::wanted(server, server_ports(server)),
+        wanted: zone::wanted(server),
         certified: settings.ordered(),
         // What is wrong with it is said by `moltis check certs`.
         chain: settings.chain().ok().flatten().unwrap_or_default(),
@@ -68,11 +68,6 @@ async fn own(config: &Config, server: &XmppServer, resolver: &Resolver) -> Vec<F
     let mut findings = look.findings().await;
     findings.extend(web(config, domain));
     findings
-}
-
-/// Where other servers come in; `None`: nowhere, as this server does not speak to others.
-fn server_ports(_server: &XmppServer) -> Option<ServerPorts> {
-    None
 }
 
 /// What is looked up about a server.

@@ -54,15 +54,9 @@ impl Wanted {
     }
 }
 
-/// The ports of other servers; 0: off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ServerPorts {
-    pub starttls: u16,
-    pub direct_tls: u16,
-}
-
-/// All records of a server. Clients only ever look for its domain; other servers for each of its services as well.
-pub(super) fn wanted(server: &XmppServer, s2s: Option<ServerPorts>) -> Vec<Wanted> {
+/// All records of a server. Clients only ever look for its domain; other servers for each of its services as well. Where
+/// it talks to none, it says so by its domain.
+pub(super) fn wanted(server: &XmppServer) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     let mut add = |host: &str, service, ports: [(bool, u16); 2]| {
         // A domain that DNS cannot name has been refused with the configuration.
@@ -76,11 +70,13 @@ pub(super) fn wanted(server: &XmppServer, s2s: Option<ServerPorts>) -> Vec<Wante
     };
     let ports = [(false, server.c2s_port), (true, server.c2s_tls_port)];
     add(&server.domain, Service::Client, ports);
-    if let Some(s2s) = s2s {
-        let ports = [(false, s2s.starttls), (true, s2s.direct_tls)];
+    if server.federates() {
+        let ports = [(false, server.s2s_port), (true, server.s2s_tls_port)];
         for host in hosts(server) {
             add(&host, Service::Server, ports);
         }
+    } else {
+        add(&server.domain, Service::Server, [(false, 0), (true, 0)]);
     }
     wanted
 }
@@ -124,39 +120,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_server_that_speaks_to_no_other_wants_records_for_its_clients() {
-        let lines: Vec<String> = wanted(&server(), None)
+    fn lines(server: &XmppServer, service: Service) -> Vec<String> {
+        wanted(server)
             .iter()
-            .map(|wanted| wanted.line("xn--bcher-kva.example"))
-            .collect();
+            .filter(|wanted| wanted.service == service)
+            .map(|wanted| wanted.line("xmpp.example"))
+            .collect()
+    }
+
+    #[test]
+    fn clients_look_for_the_domain_alone() {
         assert_eq!(
-            lines,
+            lines(&server(), Service::Client),
             [
-                "_xmpp-client._tcp.xn--bcher-kva.example. 3600 IN SRV 0 5 5222 xn--bcher-kva.example.",
-                "_xmpps-client._tcp.xn--bcher-kva.example. 3600 IN SRV 0 5 5223 xn--bcher-kva.example.",
+                "_xmpp-client._tcp.xn--bcher-kva.example. 3600 IN SRV 0 5 5222 xmpp.example.",
+                "_xmpps-client._tcp.xn--bcher-kva.example. 3600 IN SRV 0 5 5223 xmpp.example.",
             ]
         );
     }
 
     #[test]
-    fn every_service_of_a_server_is_found_by_other_servers() {
-        let s2s = ServerPorts {
-            starttls: 5269,
-            direct_tls: 0,
-        };
-        let lines: Vec<String> = wanted(&server(), Some(s2s))
-            .iter()
-            .filter(|wanted| wanted.service == Service::Server)
-            .map(|wanted| wanted.line("xmpp.example"))
-            .collect();
+    fn other_servers_look_for_every_service() {
+        let mut server = server();
+        server.s2s_tls_port = 0;
         assert_eq!(
-            lines,
+            lines(&server, Service::Server),
             [
                 "_xmpp-server._tcp.xn--bcher-kva.example. 3600 IN SRV 0 5 5269 xmpp.example.",
                 "_xmpps-server._tcp.xn--bcher-kva.example. 3600 IN SRV 0 0 0 .",
                 "_xmpp-server._tcp.conference.xn--bcher-kva.example. 3600 IN SRV 0 5 5269 xmpp.example.",
                 "_xmpps-server._tcp.conference.xn--bcher-kva.example. 3600 IN SRV 0 0 0 .",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_server_that_talks_to_no_other_says_so() {
+        let mut server = server();
+        server.federation.enabled = false;
+        assert_eq!(
+            lines(&server, Service::Server),
+            [
+                "_xmpp-server._tcp.xn--bcher-kva.example. 3600 IN SRV 0 0 0 .",
+                "_xmpps-server._tcp.xn--bcher-kva.example. 3600 IN SRV 0 0 0 .",
             ]
         );
     }
