@@ -200,7 +200,7 @@ impl House {
             server: server.clone(),
             tasks: JoinSet::new(),
             stop: Stop::new(),
-            directory: directory,
+            directory,
         };
         let stop = house.stop.clone();
         let serving = federation.clone().serve(server.clone(), stop.clone());

@@ -11,8 +11,13 @@ use crate::xmpp::dns::{Answer, Error, SrvRecord};
 /// A level and a sentence.
 pub(super) type Judgement = (Level, String);
 
-/// What the SRV records of one owner are worth; `None`: nothing to be said.
-pub(super) fn service(wanted: &Wanted, outcome: Result<&Answer, &Error>) -> Option<Judgement> {
+/// What the SRV records of one owner are worth; `None`: nothing to be said. `has_address`: of the host, which is tried
+/// where there is no record.
+pub(super) fn service(
+    wanted: &Wanted,
+    outcome: Result<&Answer, &Error>,
+    has_address: bool,
+) -> Option<Judgement> {
     let owner = wanted.owner();
     let answer = match outcome {
         Ok(answer) => answer,
@@ -21,7 +26,7 @@ pub(super) fn service(wanted: &Wanted, outcome: Result<&Answer, &Error>) -> Opti
     let found: Vec<&SrvRecord> = answer.services().collect();
     let real = || found.iter().filter(|record| !record.target.is_empty());
     if found.is_empty() {
-        return missing(wanted);
+        return missing(wanted, has_address);
     }
     let names: Vec<String> = real()
         .map(|it| format!("{}:{}", it.target, it.port))
@@ -55,7 +60,7 @@ pub(super) fn service(wanted: &Wanted, outcome: Result<&Answer, &Error>) -> Opti
     })
 }
 
-fn missing(wanted: &Wanted) -> Option<Judgement> {
+fn missing(wanted: &Wanted, has_address: bool) -> Option<Judgement> {
     let (owner, port, whom) = (wanted.owner(), wanted.port, wanted.whom());
     let (host, usual) = (&wanted.host, wanted.service.port());
     match (wanted.direct_tls, port) {
@@ -67,10 +72,17 @@ fn missing(wanted: &Wanted) -> Option<Judgement> {
                 "{owner} has no SRV record, so {whom} do not use direct TLS on port {port}; add it"
             ),
         )),
+        (false, 0) if !has_address => None,
         (false, 0) => Some((
             Level::Warning,
             format!(
                 "{owner} has no SRV record, so {whom} try port {usual} of {host} in vain; add it"
+            ),
+        )),
+        (false, _) if !has_address => Some((
+            Level::Problem,
+            format!(
+                "{owner} has no SRV record and {host} no address, so {whom} do not find it; add the record"
             ),
         )),
         (false, port) if port == usual => Some((
@@ -218,6 +230,7 @@ mod tests {
             found: &'static str,
             expected: &'static str,
         }
+        // `-` stands for a host without an address.
         let case = |name, direct_tls, port, found, expected| Case {
             name,
             direct_tls,
@@ -262,6 +275,14 @@ mod tests {
                 "problem _xmpp-client._tcp.a.test has no SRV record, so clients do not find port 15222; add it",
             ),
             case(
+                "nothing at all",
+                false,
+                5222,
+                "-",
+                "problem _xmpp-client._tcp.a.test has no SRV record and a.test no address, so clients do not find it; add the record",
+            ),
+            case("nothing at all, as it should be", false, 0, "-", ""),
+            case(
                 "no direct TLS",
                 true,
                 5223,
@@ -304,7 +325,9 @@ mod tests {
                 direct_tls: case.direct_tls,
                 port: case.port,
             };
-            let found = service(&wanted, Ok(&answer(case.found)));
+            let has_address = case.found != "-";
+            let found = answer(case.found.trim_start_matches('-'));
+            let found = service(&wanted, Ok(&found), has_address);
             let found = found.map(show).unwrap_or_default();
             assert_eq!(found, case.expected, "{}", case.name);
         }

@@ -89,18 +89,36 @@ impl Look<'_> {
         let lookups = owners.map(async |owner| self.resolver.lookup(&owner, Kind::Srv).await);
         let outcomes: Vec<Outcome> = join_all(lookups).await;
         let services: Vec<_> = self.wanted.iter().zip(&outcomes).collect();
+        let reached = self.reached(&services).await;
+        let main = main(&services);
         let mut findings = Vec::new();
         for (wanted, outcome) in &services {
-            let judged = judge::service(wanted, outcome.as_deref());
-            let line = wanted.line(&target(wanted, outcome));
+            let has_address = reached.contains(&wanted.host);
+            let judged = judge::service(wanted, outcome.as_deref(), has_address);
+            let target = target(outcome).unwrap_or_else(|| main.clone());
+            let line = wanted.line(&target);
             findings.extend(judged.map(|judged| finding(judged).with_zone(vec![line])));
         }
-        let hosts = needs(&services, &self.certified).into_iter();
+        let hosts = needs(&services, &main, &self.certified).into_iter();
         findings.extend(join_all(hosts.map(|(host, need)| self.host(host, need))).await);
-        let ports = ports(&services).into_iter();
+        let ports = ports(&services, &main).into_iter();
         let associations = ports.map(|(host, port)| self.association(host, port));
         findings.extend(join_all(associations).await.into_iter().flatten());
         findings
+    }
+
+    /// Which of the hosts that no record speaks of have an address: they are tried themselves.
+    async fn reached(&self, services: &[(&Wanted, &Outcome)]) -> BTreeSet<String> {
+        let silent = services.iter().filter(|(_, outcome)| {
+            let answer = outcome.as_ref().ok();
+            answer.is_some_and(|answer| answer.services().next().is_none())
+        });
+        let hosts: BTreeSet<String> = silent.map(|(wanted, _)| wanted.host.clone()).collect();
+        let look = async |host: String| (self.resolver.addresses(&host).await.is_ok(), host);
+        let found = join_all(hosts.into_iter().map(look)).await.into_iter();
+        found
+            .filter_map(|(found, host)| found.then_some(host))
+            .collect()
     }
 
     async fn host(&self, host: String, need: Need) -> Finding {
@@ -167,35 +185,44 @@ fn finding((level, message): judge::Judgement) -> Finding {
     Finding::new(PART, level, message)
 }
 
-/// The host of a line: the one that the records name already, else the domain itself.
-fn target(wanted: &Wanted, outcome: &Outcome) -> String {
-    let records = outcome.iter().flat_map(|answer| answer.services());
-    let mut named = records.filter(|record| !record.target.is_empty());
-    named
-        .next()
-        .map_or_else(|| wanted.host.clone(), |record| record.target.clone())
+/// The host that a record names.
+fn target(outcome: &Outcome) -> Option<String> {
+    let mut records = outcome.iter().flat_map(|answer| answer.services());
+    let named = records.find(|record| !record.target.is_empty());
+    named.map(|record| record.target.clone())
+}
+
+/// The host for lines that are not there yet: one that is named already, else the domain itself, which comes first.
+fn main(services: &[(&Wanted, &Outcome)]) -> String {
+    let named = services.iter().find_map(|(_, outcome)| target(outcome));
+    let domain = || services.first().map(|(wanted, _)| wanted.host.clone());
+    named.or_else(domain).unwrap_or_default()
 }
 
 /// Which hosts must have an address.
-fn needs(services: &[(&Wanted, &Outcome)], certified: &[String]) -> BTreeMap<String, Need> {
+fn needs(
+    services: &[(&Wanted, &Outcome)],
+    main: &str,
+    certified: &[String],
+) -> BTreeMap<String, Need> {
     let mut needs: BTreeMap<String, Need> = certified
         .iter()
         .map(|name| (name.clone(), Need::Certificate))
         .collect();
-    for (wanted, outcome) in services.iter().filter(|(wanted, _)| wanted.port != 0) {
-        if outcome.is_ok() {
-            needs.insert(target(wanted, outcome), Need::Target);
-        }
-    }
+    needs.insert(main.to_owned(), Need::Target);
+    let offered = services.iter().filter(|(wanted, _)| wanted.port != 0);
+    needs.extend(offered.filter_map(|(_, outcome)| Some((target(outcome)?, Need::Target))));
     needs
 }
 
 /// Which ports show the certificate, by the names under which others come to them.
-fn ports(services: &[(&Wanted, &Outcome)]) -> BTreeSet<(String, u16)> {
-    services
-        .iter()
-        .filter(|(wanted, _)| wanted.port != 0)
-        .map(|(wanted, outcome)| (target(wanted, outcome), wanted.port))
+fn ports(services: &[(&Wanted, &Outcome)], main: &str) -> BTreeSet<(String, u16)> {
+    let offered = services.iter().filter(|(wanted, _)| wanted.port != 0);
+    offered
+        .map(|(wanted, outcome)| {
+            let host = target(outcome).unwrap_or_else(|| main.to_owned());
+            (host, wanted.port)
+        })
         .collect()
 }
 
@@ -270,3 +297,6 @@ async fn find(account: &Account, resolver: &Resolver) -> Result<(Target, Vec<IpA
     let domain = account.jid.domain().as_str().to_owned();
     Err(failure.unwrap_or(Error::NoAddress(domain)))
 }
+
+#[cfg(test)]
+mod tests;
