@@ -10,7 +10,7 @@ import slixmpp
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
-from servers import DOMAIN, PATIENCE, ROOMS, Server
+from servers import DOMAIN, PATIENCE, Server
 from stanza import CLIENT, DATA, MUC, Iq, Line, Message, Presence, Stanza, bare, displayed, escape
 
 
@@ -45,6 +45,23 @@ class Arrivals(list):
         return await self.until(lambda: next((item for item in self[start:] if wanted(item)), None), what, seconds)
 
 
+class Client(slixmpp.ClientXMPP):
+    """slixmpp, on the machine of its server."""
+
+    connector: Callable  # of the server: how to get to a port of its
+
+    async def _attempt_connection(self, host, port, tls, server_hostname) -> bool:
+        self.event_when_connected = "connected"
+        self._connect_loop_wait += 1
+        try:
+            await self.loop.create_connection(lambda: self, sock=await self.connector(port))
+        except OSError as error:
+            self.event("connection_failed", error)
+            return False
+        self._connect_loop_wait = 0
+        return True
+
+
 class Person:
     def __init__(self, server: Server, user: str, password: str, *, nick: str = "", domain: str = DOMAIN,
                  resource: str = "client", corrections: bool = True):
@@ -54,11 +71,12 @@ class Person:
         self.corrections = corrections  # whether this client announces XEP-0308
         self.occupants: set[str] = set()  # who this person is in rooms
         self.messages, self.presences, self.iqs = Arrivals(), Arrivals(), Arrivals()
-        self.client: slixmpp.ClientXMPP | None = None
+        self.client: Client | None = None
 
-    def _new_client(self) -> slixmpp.ClientXMPP:
-        client = slixmpp.ClientXMPP(self.full, self.password,
-                                    ssl_context=ssl.create_default_context(cafile=str(self.server.authority.root)))
+    def _new_client(self) -> Client:
+        client = Client(self.full, self.password,
+                        ssl_context=ssl.create_default_context(cafile=str(self.server.authority.root)))
+        client.connector = self.server.connect
         client.enable_direct_tls = False
         client.roster.auto_subscribe = False
         for plugin in ("xep_0030", "xep_0115", "xep_0199", *(["xep_0308"] if self.corrections else [])):
@@ -246,5 +264,5 @@ def belongs(message: Message, peer: str) -> bool:
     """Whether a message was written in the conversation with `peer`: a contact, a room, or an occupant in private."""
     if "/" in peer:
         return message.sender == peer and message.type != "groupchat"
-    is_room = peer.endswith(f"@{ROOMS}")
+    is_room = "@conference." in peer
     return bare(message.sender) == peer and (message.type == "groupchat") == is_room
