@@ -15,7 +15,7 @@ from browser import Browser
 from demo import Demo
 from ejabberd import Ejabberd
 from hostile import HostileServer
-from lab import Lab
+from lab import PAIRS, Lab, Peer
 from models import Model
 from prosody import Prosody
 from scene import PASSWORD, USER, Scene
@@ -95,6 +95,18 @@ async def lab(laboratory):
     """Servers that federate; what a test changes of their network is mended after it."""
     yield laboratory
     await laboratory.leave()
+
+
+def pytest_generate_tests(metafunc):
+    """A test with `pair` runs with each pair of servers that federate, in each order."""
+    if "pair" in metafunc.fixturenames:
+        metafunc.parametrize("pair", PAIRS, ids="-".join, indirect=True)
+
+
+@pytest_asyncio.fixture
+async def pair(request, lab) -> list[Peer]:
+    """Two servers that run."""
+    return list(await asyncio.gather(*(lab.peer(label) for label in request.param)))
 
 
 @pytest_asyncio.fixture

@@ -37,6 +37,7 @@ log = {{ {level} = "{directory}/prosody.log" }}
 s2s_ports = {{ 5269 }}
 s2s_direct_tls_ports = {{ 5270 }}
 http_ports = {{ 5280 }}
+http_interfaces = {{ "*", "::" }}
 https_ports = {{}}
 http_external_url = "http://upload.{domain}:5280/"
 http_default_host = "upload.{domain}"
@@ -213,7 +214,7 @@ class LabMoltis(Peer, Moltis):
             "xmpp_server": {
                 "enabled": True, "domain": self.domain, "certificate": str(self.certificate), "key": str(self.key),
                 "admins": [f"{ADMIN}@{self.domain}"],
-                "bots": {"helper": {"allowlist": ["*@*.example"], "nick": "helper"}},
+                "bots": {"helper": {"allowlist": ["*.example"], "nick": "helper"}},
                 "limits": {"connections_per_ip": 10_000, "login_failures_per_ip": 10_000}}}
         (self.directory / "moltis.toml").write_text(toml(merge(base, self.settings)))
 
@@ -230,6 +231,8 @@ class LabMoltis(Peer, Moltis):
 
 KINDS = {"ours": (LabMoltis, 11), "ours2": (LabMoltis, 12), "prosody": (LabProsody, 21), "prosody2": (LabProsody, 22),
          "ejabberd": (LabEjabberd, 31)}
+# Servers that federate, each pair in each order.
+PAIRS = [("prosody", "ejabberd"), ("ejabberd", "prosody")]
 
 
 class Lab:

@@ -14,6 +14,9 @@ from servers import DOMAIN, PATIENCE, Server
 from stanza import CLIENT, DATA, MUC, Iq, Line, Message, Presence, Stanza, bare, displayed, escape
 
 
+RSM = "http://jabber.org/protocol/rsm"
+
+
 class Arrivals(list):
     """Stanzas in order of arrival; waiting looks at those that are there first."""
 
@@ -146,6 +149,16 @@ class Person:
     def subscribe(self, to: str) -> None:
         self.send(f"<presence to='{to}' type='subscribe' id='{uuid.uuid4().hex}'/>")
 
+    async def befriend(self, other: "Person") -> None:
+        """Both see each other's presence from now on."""
+        for one, two in ((self, other), (other, self)):
+            start = len(two.presences)
+            one.subscribe(two.jid)
+            await two.sees_presence(lambda p: (p.type, p.sender) == ("subscribe", one.jid), "a request", start=start)
+            two.send(f"<presence to='{one.jid}' type='subscribed'/>")
+            await one.sees_presence(lambda p: (p.type, p.sender) == ("subscribed", two.jid), "an approval")
+            await one.sees_presence(lambda p: (p.type, p.sender) == ("", two.full), f"the presence of {two.jid}")
+
     async def iq(self, kind: str, to: str, payload: str, seconds: float = PATIENCE) -> Iq:
         id = uuid.uuid4().hex
         address = f" to='{escape(to)}'" if to else ""
@@ -247,11 +260,17 @@ class Person:
         return answer
 
     async def archive(self, *, peer: str = "", room: str = "") -> list[ET.Element]:
-        """The messages that an archive holds: one's own with `peer`, or a room's."""
+        """The messages that an archive holds: one's own with `peer`, or a room's. All pages of it."""
         query = uuid.uuid4().hex
         filter = (f"<x xmlns='{DATA}' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>"
                   f"<field var='with'><value>{peer}</value></field></x>") if peer else ""
-        await self.must("set", room, f"<query xmlns='urn:xmpp:mam:2' queryid='{query}'>{filter}</query>")
+        after, complete = "", False
+        while not complete:
+            page = f"<set xmlns='{RSM}'><max>100</max>{f'<after>{escape(after)}</after>' if after else ''}</set>"
+            answer = await self.must("set", room, f"<query xmlns='urn:xmpp:mam:2' queryid='{query}'>{filter}{page}</query>")
+            fin = answer.deep("fin", "urn:xmpp:mam:2")
+            last = fin.findtext(f".//{{{RSM}}}last")
+            complete, after = fin.get("complete") == "true" or not last, last
         found = []
         for message in self.messages:
             result = message.child("result", "urn:xmpp:mam:2")
