@@ -44,7 +44,7 @@ http_default_host = "upload.{domain}"
 ssl = {{ certificate = "{certificate}"; key = "{key}"; cafile = "{root}" }}
 s2s_require_encryption = true
 s2s_secure_auth = {secure}
-s2s_timeout = 10
+s2s_timeout = 5
 authentication = "internal_plain"
 storage = "internal"
 archive_expires_after = "never"
@@ -78,7 +78,7 @@ log_rotate_size: infinity
 registration_timeout: infinity
 s2s_use_starttls: {tls}
 s2s_timeout: 20
-outgoing_s2s_timeout: 10
+outgoing_s2s_timeout: 5
 outgoing_s2s_families: [ipv4, ipv6]
 s2s_dns_timeout: 5
 s2s_dns_retries: 1
@@ -180,7 +180,7 @@ class Peer(Server):
 
 class LabProsody(Peer, Prosody):
     def configure(self) -> None:
-        settings = {"level": "debug", "secure": True, "dialback": True} | self.settings
+        settings = {"level": "debug", "secure": self.label == "prosody", "dialback": True} | self.settings
         disabled = [] if settings["dialback"] else ["dialback"]
         (self.directory / "prosody.cfg.lua").write_text(PROSODY.format(
             directory=self.directory, certificates=self.authority.directory, domain=self.domain, level=settings["level"],
@@ -229,6 +229,7 @@ class LabMoltis(Peer, Moltis):
         await super().add_user(user, password, domain or self.domain)
 
 
+# prosody2 believes in dialback alone, whatever a certificate says.
 KINDS = {"ours": (LabMoltis, 11), "ours2": (LabMoltis, 12), "prosody": (LabProsody, 21), "prosody2": (LabProsody, 22),
          "ejabberd": (LabEjabberd, 31)}
 # Servers that federate, each pair in each order.
