@@ -15,6 +15,7 @@ from browser import Browser
 from demo import Demo
 from ejabberd import Ejabberd
 from hostile import HostileServer
+from lab import PAIRS, Lab, Peer
 from models import Model
 from prosody import Prosody
 from scene import PASSWORD, USER, Scene
@@ -80,6 +81,34 @@ async def scene(authority, tmp_path):
         assert server.fault is None, repr(server.fault)
 
 
+@pytest_asyncio.fixture(scope="session")
+async def laboratory(tmp_path_factory, authority):
+    lab = Lab(tmp_path_factory.mktemp("lab"), authority)
+    try:
+        yield await lab.start()
+    finally:
+        await lab.close()
+
+
+@pytest_asyncio.fixture
+async def lab(laboratory):
+    """Servers that federate; what a test changes of their network is mended after it."""
+    yield laboratory
+    await laboratory.leave()
+
+
+def pytest_generate_tests(metafunc):
+    """A test with `pair` runs with each pair of servers that federate, in each order."""
+    if "pair" in metafunc.fixturenames:
+        metafunc.parametrize("pair", PAIRS, ids="-".join, indirect=True)
+
+
+@pytest_asyncio.fixture
+async def pair(request, lab) -> list[Peer]:
+    """Two servers that run."""
+    return list(await asyncio.gather(*(lab.peer(label) for label in request.param)))
+
+
 @pytest_asyncio.fixture
 async def demo(tmp_path):
     demo = Demo(tmp_path / "demo")
@@ -109,6 +138,9 @@ def pytest_collection_modifyitems(items):
         if inspect.iscoroutinefunction(item.obj):
             marker = item.get_closest_marker("limit")
             item.obj = limited(item.obj, marker.args[0] if marker else LIMIT)
+        # One worker has the machines and the servers on them.
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("lab"))
 
 
 def limited(test, seconds: float):
@@ -132,6 +164,9 @@ def pytest_runtest_makereport(item, call):
         frames = [frame for frame in traceback.extract_tb(call.excinfo.tb) if Path(frame.filename).parent == HERE]
         error = traceback.format_exception_only(call.excinfo.value)
         report.longrepr = "".join(traceback.format_list(frames) + error)
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and isinstance(lab, Lab):
+        report.sections.append(("the servers", lab.report()))
     world = getattr(item, "funcargs", {}).get("world")
     if report.when == "call" and report.failed and isinstance(world, World):
         report.sections.append(("the bots and the model", world.report()))
@@ -168,4 +203,5 @@ def write_failed(path: Path, session, stats: dict) -> None:
     failed = {report.nodeid for outcome in ("failed", "error") for report in stats.get(outcome, [])}
     ran = failed | {report.nodeid for report in stats.get("passed", [])}
     if len(ran) == session.config.stash.get(COLLECTED, session.testscollected):
-        path.write_text("".join(f"{name}\n" for name in sorted(failed)))
+        # pytest-xdist writes the group of a test behind its name.
+        path.write_text("".join(f"{name.removesuffix('@lab')}\n" for name in sorted(failed)))
