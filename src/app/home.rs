@@ -310,9 +310,9 @@ impl Home {
                 move |socket: Messages, peer: Peer| -> BoxFuture<'static, ()> {
                     let (streams, stop) = (streams.clone(), ending.clone());
                     Box::pin(async move {
-                        let (socket, address) = (Box::new(socket), peer.address.ip());
+                        let (line, address) = (socket.line(), peer.address.ip());
                         streams
-                            .serve_websocket(socket, address, peer.secure, stop)
+                            .serve_websocket(Box::new(socket), line, address, peer.secure, stop)
                             .await;
                     })
                 },

@@ -7,6 +7,7 @@ mod bind;
 mod component;
 mod csi;
 mod limits;
+mod line;
 mod negotiation;
 mod rate;
 mod register;
@@ -34,7 +35,7 @@ use tracing::{Instrument, debug, debug_span};
 use self::negotiation::{Negotiation, state};
 use self::wire::{End, Output};
 use crate::runtime::Stop;
-use crate::server::accounts::Throttle;
+use crate::server::abuse::{Refusal, Throttle, Transport};
 use crate::server::certificate;
 use crate::server::listener::Addresses;
 use crate::server::sasl::{ChannelBinding, TLS_EXPORTER};
@@ -42,6 +43,7 @@ use crate::server::session::Origin;
 use crate::server::{Server, StreamError};
 use crate::xmpp::connector::Pipe;
 
+pub use line::Line;
 pub use wire::Socket;
 
 /// How connections are encrypted. Whichever certificate is in use is behind both.
@@ -64,7 +66,6 @@ pub struct Streams(Arc<Shared>);
 struct Shared {
     server: Server,
     tls: Tls,
-    failures: Throttle,
     resumable: sm::Resumable,
     addresses: Addresses,
     pipes: mpsc::Sender<(DuplexStream, BareJid)>,
@@ -81,14 +82,22 @@ pub enum Security {
     Component,
 }
 
+impl Security {
+    pub(super) fn transport(self) -> Transport {
+        match self {
+            Self::StartTls => Transport::StartTls,
+            Self::DirectTls => Transport::Tls,
+            Self::Component => Transport::Component,
+        }
+    }
+}
+
 impl Streams {
     pub fn new(server: Server, tls: Tls) -> Self {
-        let limit = server.settings().limits.login_failures_per_ip;
         let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
         Self(Arc::new(Shared {
             server,
             tls,
-            failures: Throttle::login_failures(limit),
             resumable: sm::Resumable::default(),
             addresses: Addresses::default(),
             pipes,
@@ -105,13 +114,10 @@ impl Streams {
         &self.0.server
     }
 
-    /// Failed logins by address; HTTP counts its own here too.
+    /// Failed logins by address.
     pub fn failures(&self) -> &Throttle {
-        let settings = self.0.server.settings();
-        self.0
-            .failures
-            .set_limit(settings.limits.login_failures_per_ip);
-        &self.0.failures
+        let limit = self.0.server.settings().limits.login_failures_per_ip;
+        self.0.server.abuse().failures(limit)
     }
 
     /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
@@ -152,7 +158,11 @@ impl Streams {
             via: "tcp".to_owned(),
         };
         match security {
-            Security::Component => self.serve_component(io, address, stop).await,
+            Security::Component => {
+                let meters = &self.0.server.abuse().meters;
+                let _open = meters.stream(Transport::Component);
+                self.serve_component(io, address, stop).await;
+            }
             Security::StartTls => {
                 let (input, output) = wire::bytes(io, self.limits());
                 let plain = self.0.server.settings().allow_plaintext && address.is_loopback();
@@ -192,19 +202,23 @@ impl Streams {
         self.run(Box::new(negotiation), stop).await;
     }
 
-    /// Serves a WebSocket (RFC 7395): each message is an element. `secure`: nobody on the network reads along.
+    /// Serves a WebSocket (RFC 7395): each message is an element. `line`: the connection below it. `secure`: nobody on the
+    /// network reads along.
     pub async fn serve_websocket(
         &self,
         socket: Box<dyn Socket>,
+        line: Line,
         address: IpAddr,
         secure: bool,
         stop: Stop,
     ) {
         let most = self.0.server.settings().limits.connections_per_ip;
-        let Some(_counted) = self.0.addresses.admit(address, most) else {
-            debug!(%address, "An address has as many connections as it may have");
-            return;
+        let abuse = self.0.server.abuse();
+        let _counted = match self.0.addresses.admit(address, most) {
+            Ok(counted) => counted,
+            Err(refusal) => return abuse.refused(refusal, &address),
         };
+        abuse.meters.connected(Transport::WebSocket);
         let (input, output) = wire::messages(socket, self.limits());
         let origin = Origin {
             address: Some(address),
@@ -215,24 +229,49 @@ impl Streams {
         } else {
             0
         };
-        let negotiation = Negotiation::new(self.clone(), input, output, origin).with(bits);
+        let mut negotiation = Negotiation::new(self.clone(), input, output, origin).with(bits);
+        negotiation.line = line;
         self.run(Box::new(negotiation), stop).await;
     }
 
     async fn run(&self, negotiation: Box<Negotiation>, stop: Stop) {
         let span = debug_span!("stream", via = %negotiation.origin.via, address = ?negotiation.origin.address);
+        let meters = &self.0.server.abuse().meters;
+        let _open = meters.stream(match negotiation.origin.via.as_str() {
+            "tls" => Transport::Tls,
+            "websocket" => Transport::WebSocket,
+            Origin::OWN_BOT => Transport::Local,
+            _ => Transport::StartTls,
+        });
         async {
             // Large, and over before a session begins: in a box of its own, which is given back.
             match Box::pin(negotiation.run(&stop)).await {
                 Ok(bound) => session::run(self, bound, &stop).await,
                 Err(ended) => {
-                    let (mut output, end) = *ended;
+                    let (mut output, end, address) = *ended;
+                    self.note(&end, address);
                     finish(&mut output, end).await;
                 }
             }
         }
         .instrument(span)
         .await;
+    }
+
+    /// A stream that ends because of what came in on it is counted.
+    fn note(&self, end: &End, address: Option<IpAddr>) {
+        let (End::Error(error, _), Some(address)) = (end, address) else {
+            return;
+        };
+        let refusal = match error.condition {
+            "policy-violation" => Refusal::StreamLimits,
+            "connection-timeout" => Refusal::LoginTimeout,
+            "not-well-formed" | "restricted-xml" | "bad-format" | "unsupported-encoding" => {
+                Refusal::BadXml
+            }
+            _ => return,
+        };
+        self.0.server.abuse().refused(refusal, &address);
     }
 
     /// A TLS handshake, and what binds a login to it.
