@@ -275,6 +275,10 @@ impl Prepared {
             feature::archive::maintain(server, stop)
         });
         let server = home.server.clone();
+        supervisor.spawn(Phase::Listeners, "server/block-lists", |stop| {
+            feature::block_lists::maintain(server, stop)
+        });
+        let server = home.server.clone();
         supervisor.spawn(Phase::Listeners, "server/push", |stop| {
             feature::push::maintain(server, stop)
         });

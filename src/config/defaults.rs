@@ -160,6 +160,7 @@ impl Default for XmppServer {
             shared_groups: Vec::new(),
             rooms: Rooms::default(),
             contact: BTreeMap::new(),
+            block_lists: Vec::new(),
             welcome: Welcome::default(),
             limits: Limits::default(),
             bots: Vec::new(),

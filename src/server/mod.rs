@@ -533,8 +533,10 @@ impl Server {
             match stanza.kind() {
                 Kind::Iq => self.iq_to_domain(sender, stanza).await,
                 Kind::Message => {
-                    self.refuse(&stanza, &StanzaError::service_unavailable())
-                        .await;
+                    if !feature::block_lists::take(self, &stanza) {
+                        let error = StanzaError::service_unavailable();
+                        self.refuse(&stanza, &error).await;
+                    }
                 }
                 Kind::Presence => {}
             }

@@ -7,6 +7,7 @@ use metrics::{counter, gauge};
 
 use super::{Refusal, add};
 use crate::server::Server;
+use crate::server::feature::block_lists;
 use crate::server::stanza::Kind;
 
 /// How somebody is connected.
@@ -188,6 +189,8 @@ impl Server {
             gauge!("moltis_server_sessions", "transport" => label).set(count);
         }
         let held = u64::try_from(abuse.tarpit.held()).unwrap_or(u64::MAX);
+        let entries = u64::try_from(block_lists::size(self)).unwrap_or(u64::MAX);
+        gauge!("moltis_server_block_list_entries").set(number(entries));
         gauge!("moltis_server_tarpit_held").set(number(held));
     }
 }

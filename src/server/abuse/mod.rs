@@ -130,7 +130,7 @@ impl Abuse {
     /// A login, a handshake or a token was wrong: counts it, and makes the address wait the longer the more there were.
     pub async fn failed(&self, address: IpAddr, limit: u32) {
         let failures = self.failures(limit).count(&address);
-        self.tarpit.hold(tarpit::delay(failures)).await;
+        self.tarpit.hold(tarpit::delay(failures, limit)).await;
     }
 
     /// Whether the address has failed too often lately to be heard; it is told so slowly.

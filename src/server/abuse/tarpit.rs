@@ -6,19 +6,22 @@ use std::time::Duration;
 
 /// Held at most.
 const MOST: usize = 512;
-/// So many mistakes are answered at once: a person who has forgotten which password it was.
+/// So many mistakes are answered at once, or a fifth of what is allowed: a person who has forgotten which password it was.
 const FREE: u32 = 3;
 const FIRST: Duration = Duration::from_millis(500);
 /// Within the time that a login may take, also for the last of those that one connection may try.
 pub(super) const LONGEST: Duration = Duration::from_secs(8);
 
-/// How long the answer to a mistake waits, by how many there were.
-pub(super) fn delay(failures: u32) -> Duration {
-    let Some(beyond) = failures.checked_sub(FREE.saturating_add(1)) else {
+/// How long the answer to a mistake waits, by how many there were of how many that are allowed: many people may share an
+/// address, and whoever runs such a server allows more.
+pub(super) fn delay(failures: u32, limit: u32) -> Duration {
+    let free = FREE.max(limit / 5);
+    let Some(beyond) = failures.checked_sub(free.saturating_add(1)) else {
         return Duration::ZERO;
     };
+    let steps = beyond / (limit / 20).max(1);
     FIRST
-        .saturating_mul(2_u32.saturating_pow(beyond.min(16)))
+        .saturating_mul(2_u32.saturating_pow(steps.min(16)))
         .min(LONGEST)
 }
 
@@ -65,22 +68,27 @@ mod tests {
 
     #[test]
     fn each_mistake_waits_longer_than_the_last_up_to_a_bound() {
-        for (failures, expected) in [
-            (0, 0),
-            (1, 0),
-            (3, 0),
-            (4, 500),
-            (5, 1_000),
-            (6, 2_000),
-            (7, 4_000),
-            (8, 8_000),
-            (9, 8_000),
-            (u32::MAX, 8_000),
+        for (failures, limit, expected) in [
+            (0, 20, 0),
+            (1, 20, 0),
+            (4, 20, 0),
+            (5, 20, 500),
+            (6, 20, 1_000),
+            (7, 20, 2_000),
+            (8, 20, 4_000),
+            (9, 20, 8_000),
+            (10, 20, 8_000),
+            (3, 1, 0),
+            (4, 1, 500),
+            (2_000, 10_000, 0),
+            (2_001, 10_000, 500),
+            (2_501, 10_000, 1_000),
+            (u32::MAX, u32::MAX, 8_000),
         ] {
             assert_eq!(
-                delay(failures),
+                delay(failures, limit),
                 Duration::from_millis(expected),
-                "{failures}"
+                "{failures} of {limit}"
             );
         }
     }

@@ -265,6 +265,7 @@ impl Streams {
         };
         let refusal = match error.condition {
             "policy-violation" => Refusal::StreamLimits,
+            "resource-constraint" => Refusal::Mailbox,
             "connection-timeout" => Refusal::LoginTimeout,
             "not-well-formed" | "restricted-xml" | "bad-format" | "unsupported-encoding" => {
                 Refusal::BadXml

@@ -237,7 +237,8 @@ impl Running<'_> {
     /// Whether to read on. While a stanza is routed only where that may wait for the client: it is sent more than it has
     /// acknowledged room for, as with the messages of a long absence, and its acknowledgements are what comes next.
     fn reads(&self, routing: bool) -> bool {
-        let may_wait = self.queue.len() >= sm::QUEUE && self.ahead.len() < AHEAD;
+        let is_full = self.queue.len() >= sm::QUEUE || self.session.is_tight();
+        let may_wait = is_full && self.ahead.len() < AHEAD;
         self.settling.len() < UNSETTLED && (!routing || may_wait)
     }
 
