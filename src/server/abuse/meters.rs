@@ -44,11 +44,15 @@ const VIA: [(&str, &str); 4] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
+    /// From clients.
     In,
+    /// To clients.
     Out,
+    FromPeers,
+    ToPeers,
 }
 
-const DIRECTIONS: [&str; 2] = ["in", "out"];
+const DIRECTIONS: [&str; 4] = ["in", "out", "s2s_in", "s2s_out"];
 const KINDS: [&str; 3] = ["message", "presence", "iq"];
 
 /// The last one is for all others: a client may send any name.

@@ -54,6 +54,19 @@ refusals! {
 }
 
 impl Refusal {
+    /// Why a stream was ended with this condition; `None`: for no fault of who sent it.
+    pub fn of_stream(condition: &str) -> Option<Self> {
+        Some(match condition {
+            "policy-violation" => Self::StreamLimits,
+            "resource-constraint" => Self::Mailbox,
+            "connection-timeout" => Self::LoginTimeout,
+            "not-well-formed" | "restricted-xml" | "bad-format" | "unsupported-encoding" => {
+                Self::BadXml
+            }
+            _ => return None,
+        })
+    }
+
     pub(super) const fn index(self) -> usize {
         self as usize
     }

@@ -78,7 +78,10 @@ impl OnMessage for Strangers {
                 return Ok(Verdict::Continue);
             }
             let from = passage.stanza.from().to_bare();
-            let own_bot = passage.sender.is_some_and(|one| one.origin.is_own_bot());
+            let own_bot = passage
+                .sender
+                .session()
+                .is_some_and(|one| one.origin.is_own_bot());
             if own_bot || met.how(&from) == Some(How::Addressed) {
                 return Ok(Verdict::Continue);
             }

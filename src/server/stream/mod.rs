@@ -9,16 +9,16 @@ mod csi;
 mod limits;
 mod line;
 mod negotiation;
-mod rate;
+pub(super) mod rate;
 mod register;
 mod sasl;
 mod sasl2;
 mod session;
-mod sm;
+pub(super) mod sm;
 mod starttls;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(super) mod wire;
 pub mod xml;
 
 use std::net::IpAddr;
@@ -80,6 +80,10 @@ pub enum Security {
     StartTls,
     DirectTls,
     Component,
+    /// Other servers, with STARTTLS.
+    Server,
+    /// Other servers, with TLS from the first byte.
+    ServerTls,
 }
 
 impl Security {
@@ -88,6 +92,7 @@ impl Security {
             Self::StartTls => Transport::StartTls,
             Self::DirectTls => Transport::Tls,
             Self::Component => Transport::Component,
+            Self::Server | Self::ServerTls => Transport::Server,
         }
     }
 }
@@ -162,6 +167,15 @@ impl Streams {
                 let meters = &self.0.server.abuse().meters;
                 let _open = meters.stream(Transport::Component);
                 self.serve_component(io, address, stop).await;
+            }
+            Security::Server | Security::ServerTls => {
+                let meters = &self.0.server.abuse().meters;
+                let _open = meters.stream(Transport::Server);
+                if let Some(federation) = self.0.server.federation() {
+                    let direct_tls = security == Security::ServerTls;
+                    let server = self.server();
+                    Box::pin(federation.accept(server, io, address, direct_tls, stop)).await;
+                }
             }
             Security::StartTls => {
                 let (input, output) = wire::bytes(io, self.limits());
@@ -260,19 +274,7 @@ impl Streams {
 
     /// A stream that ends because of what came in on it is counted.
     fn note(&self, end: &End, address: Option<IpAddr>) {
-        let (End::Error(error, _), Some(address)) = (end, address) else {
-            return;
-        };
-        let refusal = match error.condition {
-            "policy-violation" => Refusal::StreamLimits,
-            "resource-constraint" => Refusal::Mailbox,
-            "connection-timeout" => Refusal::LoginTimeout,
-            "not-well-formed" | "restricted-xml" | "bad-format" | "unsupported-encoding" => {
-                Refusal::BadXml
-            }
-            _ => return,
-        };
-        self.0.server.abuse().refused(refusal, &address);
+        note(&self.0.server, end, address);
     }
 
     /// A TLS handshake, and what binds a login to it.
@@ -283,7 +285,7 @@ impl Streams {
     ) -> std::io::Result<(Box<dyn Pipe>, Vec<ChannelBinding>)> {
         let config = match security {
             Security::DirectTls => &self.0.tls.direct_tls,
-            Security::StartTls | Security::Component => &self.0.tls.starttls,
+            _ => &self.0.tls.starttls,
         };
         let stream = TlsAcceptor::from(Arc::clone(config)).accept(io).await?;
         let (_, connection) = stream.get_ref();
@@ -306,11 +308,20 @@ impl std::fmt::Debug for Streams {
     }
 }
 
+/// Counts a stream that ends because of what came in on it.
+pub(in crate::server) fn note(server: &Server, end: &End, address: Option<IpAddr>) {
+    if let (End::Error(error, _), Some(address)) = (end, address)
+        && let Some(refusal) = Refusal::of_stream(error.condition)
+    {
+        server.abuse().refused(refusal, &address);
+    }
+}
+
 /// How long a peer may take to read why it is sent away.
 const GOODBYE: Duration = Duration::from_millis(200);
 
 /// Says why, and closes (RFC 6120, 4.4 and 4.9.1). Whether everything was written before.
-async fn finish(output: &mut Output, end: End) -> bool {
+pub(super) async fn finish(output: &mut Output, end: End) -> bool {
     match end {
         End::Lost => return false,
         End::Closed => {}

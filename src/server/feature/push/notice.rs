@@ -403,7 +403,7 @@ mod tests {
         fn handle<'a>(
             &'a self,
             _: &'a Server,
-            _: Option<&'a Arc<Session>>,
+            _: crate::server::session::Sender<'a>,
             _: Stanza,
         ) -> BoxFuture<'a, ()> {
             Box::pin(async move {
