@@ -8,9 +8,9 @@ use jid::BareJid;
 
 use super::{
     Account, AutoJoin, Budget, Certificate, Channels, Chat, Compaction, CompactionMode, Config,
-    Failover, Identity, Limits, Log, LogFormat, MentionMode, Metrics, Policy, Provider,
-    ProviderKind, PushSummary, QueueMode, Registration, Room, RoomCreation, Rooms, Server, Skills,
-    StreamMode, Upload, UserOverride, Welcome, XmppServer,
+    Failover, Federation, Identity, Limits, Log, LogFormat, MentionMode, Metrics,
+    PeerAuthentication, Policy, Provider, ProviderKind, PushSummary, QueueMode, Registration, Room,
+    RoomCreation, Rooms, Server, Skills, StreamMode, Upload, UserOverride, Welcome, XmppServer,
 };
 
 /// The provider that is always there, and its only model.
@@ -139,6 +139,8 @@ impl Default for XmppServer {
             bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
             c2s_port: 5222,
             c2s_tls_port: 5223,
+            s2s_port: 5269,
+            s2s_tls_port: 5270,
             allow_plaintext: false,
             admins: Vec::new(),
             registration: Registration::Invite,
@@ -161,6 +163,7 @@ impl Default for XmppServer {
             rooms: Rooms::default(),
             contact: BTreeMap::new(),
             welcome: Welcome::default(),
+            federation: Federation::default(),
             limits: Limits::default(),
             bots: Vec::new(),
             pages: None,
@@ -202,11 +205,25 @@ impl Default for Rooms {
     }
 }
 
+impl Default for Federation {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            require_encryption: true,
+            authentication: PeerAuthentication::default(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             c2s_bytes_per_second: 20_000,
+            s2s_bytes_per_second: 100_000,
             stanza_bytes: 262_144,
+            s2s_stanza_bytes: 524_288,
             preauth_bytes: 8_192,
             preauth_elements: 32,
             sessions_per_user: 10,

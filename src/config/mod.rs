@@ -201,6 +201,10 @@ pub struct XmppServer {
     pub c2s_port: u16,
     /// Direct TLS (XEP-0368).
     pub c2s_tls_port: u16,
+    /// Other servers, STARTTLS.
+    pub s2s_port: u16,
+    /// Other servers, direct TLS (XEP-0368).
+    pub s2s_tls_port: u16,
     /// Logins without TLS, on loopback alone.
     pub allow_plaintext: bool,
     pub admins: Vec<jid::BareJid>,
@@ -233,11 +237,20 @@ pub struct XmppServer {
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
     pub welcome: Welcome,
+    pub federation: Federation,
     pub limits: Limits,
     /// The accounts of the gateway that live here.
     pub bots: Vec<jid::BareJid>,
     /// Where others find the pages of this server: [`Config::web_url`]. `None`: only this machine does.
     pub pages: Option<url::Url>,
+}
+
+impl XmppServer {
+    /// Whether it talks to other servers. Nobody else reaches a server that is only called `localhost`.
+    pub fn federates(&self) -> bool {
+        let is_local = self.domain == "localhost" || self.domain.ends_with(".localhost");
+        self.federation.enabled && !is_local
+    }
 }
 
 /// `[xmpp_server.welcome]`: what a new account finds.
@@ -343,12 +356,37 @@ pub enum Certificate {
     Files { certificate: PathBuf, key: PathBuf },
 }
 
+/// `[xmpp_server.federation]`: the rest of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Federation {
+    pub enabled: bool,
+    /// Nothing goes over a connection without TLS.
+    pub require_encryption: bool,
+    pub authentication: PeerAuthentication,
+    /// Domains, each with all below it; empty: all but `deny`.
+    pub allow: Vec<String>,
+    pub deny: Vec<String>,
+}
+
+/// How another server shows that a domain is its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerAuthentication {
+    /// By its certificate (RFC 6125).
+    #[default]
+    Certificate,
+    /// By dialback (XEP-0220), where its certificate does not.
+    Dialback,
+}
+
 /// `[xmpp_server.limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub c2s_bytes_per_second: u32,
+    /// Of another server, on each connection.
+    pub s2s_bytes_per_second: u32,
     pub stanza_bytes: usize,
-    /// Before a client has logged in.
+    pub s2s_stanza_bytes: usize,
+    /// Before a client has logged in, or another server has shown who it is.
     pub preauth_bytes: usize,
     pub preauth_elements: u32,
     pub sessions_per_user: usize,

@@ -25,6 +25,7 @@ const RESTART: &[(&str, &str)] = &[
     ("log", "format"),
     ("server", "bind"),
     ("server", "port"),
+    ("xmpp_server.federation", "enabled"),
 ];
 
 /// Keys of the embedded server that apply at once, as its limits do; the others are set up once.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::mail::Mail;
-use super::session::{MAILBOX, Session};
+use super::session::{MAILBOX, Sender};
 use super::stanza::Stanza;
 use super::{Host, Server, StanzaError};
 
@@ -153,7 +153,7 @@ impl Host for Arc<Component> {
     fn handle<'a>(
         &'a self,
         server: &'a Server,
-        _: Option<&'a Arc<Session>>,
+        _: Sender<'a>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::accounts::subscriber;
+use super::s2s;
 use super::stream::{Security, Streams};
 use crate::config::XmppServer;
 use crate::runtime::{Stop, contain};
@@ -37,11 +38,14 @@ pub fn bind(settings: &XmppServer) -> Result<Vec<Listener>> {
     let ports = [
         (settings.c2s_port, clients, Security::StartTls, "c2s_port", "bind"),
         (settings.c2s_tls_port, clients, Security::DirectTls, "c2s_tls_port", "bind"),
+        (settings.s2s_port, clients, Security::Server, "s2s_port", "bind"),
+        (settings.s2s_tls_port, clients, Security::ServerTls, "s2s_tls_port", "bind"),
         (settings.component_port, components, Security::Component, "component_port", "component_bind"),
     ];
     let mut listeners = Vec::new();
     for (port, addresses, security, key, bind) in ports {
-        if port == 0 {
+        let for_servers = matches!(security, Security::Server | Security::ServerTls);
+        if port == 0 || for_servers && !settings.federates() {
             continue;
         }
         let before = listeners.len();
@@ -228,7 +232,9 @@ async fn listen(
             debug!(%address, "An address has as many connections as it may have");
             continue;
         };
-        if let Err(err) = tcp.set_nodelay(true) {
+        if matches!(security, Security::Server | Security::ServerTls) {
+            s2s::watch_over(&tcp);
+        } else if let Err(err) = tcp.set_nodelay(true) {
             debug!(%err, "Small packets may be delayed");
         }
         let (streams, stop) = (streams.clone(), stop.clone());

@@ -9,7 +9,7 @@ use super::account::Account;
 use super::mail::Mail;
 use super::passage::{Passage, Side};
 use super::router::{Stage, Verdict};
-use super::session::Session;
+use super::session::{Sender, Session};
 use super::stanza::{Kind, MessageType, Stanza, bare};
 use super::{Server, StanzaError};
 
@@ -57,7 +57,7 @@ fn outgoing<'a>(
         server,
         side: Side::Outgoing,
         account: session.account(),
-        sender: Some(session),
+        sender: Sender::Client(session),
         stanza,
         delivered: Vec::new(),
         stored: false,
@@ -115,7 +115,7 @@ impl Server {
     pub(super) async fn message_to_account(
         &self,
         account: &Arc<Account>,
-        sender: Option<&Arc<Session>>,
+        sender: Sender<'_>,
         mut stanza: Stanza,
         again: bool,
     ) -> Result<(), StanzaError> {
@@ -188,7 +188,9 @@ impl Server {
                 Kind::Message => {
                     let refusable = stanza.refusable();
                     let account = session.account();
-                    let outcome = self.message_to_account(account, None, stanza, true).await;
+                    let outcome = self
+                        .message_to_account(account, Sender::Nobody, stanza, true)
+                        .await;
                     if let (Err(error), Some(refusable)) = (outcome, refusable) {
                         self.answer_refused(refusable, &error).await;
                     }

@@ -31,6 +31,7 @@ mod registration;
 mod removal;
 pub mod roster;
 pub mod router;
+pub mod s2s;
 pub mod sasl;
 pub mod session;
 pub mod stanza;
@@ -58,7 +59,7 @@ use self::accounts::{Accounts, Change};
 use self::invitations::Invitations;
 use self::mail::Mail;
 use self::router::{Happening, Router};
-use self::session::{Origin, Session};
+use self::session::{Commits, Origin, Sender, Session};
 use self::stanza::{Kind, Refusable, Stanza, presence};
 use crate::storage::Storage;
 
@@ -73,7 +74,7 @@ pub trait Host: Send + Sync {
     fn handle<'a>(
         &'a self,
         server: &'a Server,
-        sender: Option<&'a Arc<Session>>,
+        sender: Sender<'a>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()>;
 
@@ -100,6 +101,7 @@ struct Inner {
     /// Accounts that have a session, and some that had one lately.
     memory: RwLock<HashMap<NodePart, Arc<Account>>>,
     hosts: OnceLock<Vec<(String, Arc<dyn Host>)>>,
+    federation: OnceLock<s2s::Federation>,
     closing: Arc<AtomicBool>,
     extensions: extensions::Extensions,
 }
@@ -130,6 +132,7 @@ impl Server {
             router: OnceLock::new(),
             memory: RwLock::default(),
             hosts: OnceLock::new(),
+            federation: OnceLock::new(),
             closing: Arc::default(),
             extensions: extensions::Extensions::default(),
         }));
@@ -495,6 +498,20 @@ impl Server {
         stanza: Stanza,
         sender: Option<&'a Arc<Session>>,
     ) -> BoxFuture<'a, ()> {
+        self.route_for(stanza, sender.into())
+    }
+
+    /// A stanza of another server, which may send in that name. `commits`: what its stream waits for before it
+    /// acknowledges.
+    pub(super) fn route_from_peer<'a>(
+        &'a self,
+        stanza: Stanza,
+        commits: &'a Commits,
+    ) -> BoxFuture<'a, ()> {
+        self.route_for(stanza, Sender::Peer(commits))
+    }
+
+    fn route_for<'a>(&'a self, stanza: Stanza, sender: Sender<'a>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let Some(to) = stanza.to().cloned() else {
                 return;
@@ -511,16 +528,20 @@ impl Server {
                 host.handle(self, sender, stanza).await;
                 return;
             }
+            if let Some(federation) = self.federation() {
+                federation.send(self, stanza).await;
+                return;
+            }
             let error = StanzaError::remote_server_not_found()
                 .text("This server does not talk to other servers");
             self.refuse(&stanza, &error).await;
         })
     }
 
-    async fn route_here(&self, stanza: Stanza, sender: Option<&Arc<Session>>, to: &Jid) {
+    async fn route_here(&self, stanza: Stanza, sender: Sender<'_>, to: &Jid) {
         if to.node().is_none() {
             match stanza.kind() {
-                Kind::Iq => self.iq_to_domain(sender, stanza).await,
+                Kind::Iq => self.iq_to_domain(sender.session(), stanza).await,
                 Kind::Message => {
                     self.refuse(&stanza, &StanzaError::service_unavailable())
                         .await;
@@ -546,7 +567,10 @@ impl Server {
                 self.message_to_account(&account, sender, stanza, false)
                     .await
             }
-            Kind::Iq => self.iq_to_account(&account, sender, stanza, to).await,
+            Kind::Iq => {
+                self.iq_to_account(&account, sender.session(), stanza, to)
+                    .await
+            }
             Kind::Presence => {
                 self.presence_to_account(&account, stanza, to).await;
                 Ok(())

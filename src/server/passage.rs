@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Server;
 use super::account::Account;
-use super::session::Session;
+use super::session::{Sender, Session};
 use super::stanza::Stanza;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,8 @@ pub struct Passage<'a> {
     pub server: &'a Server,
     pub side: Side,
     pub account: &'a Arc<Account>,
-    /// The session that sent it, where it is of this server: what it is told waits for
-    /// [`Session::wait_for`].
-    pub sender: Option<&'a Arc<Session>>,
+    /// By whose stream it came in: what that is told waits for [`Sender::wait_for`].
+    pub sender: Sender<'a>,
     pub stanza: &'a mut Stanza,
     /// The sessions it went to, once it has been delivered.
     pub delivered: Vec<Arc<Session>>,

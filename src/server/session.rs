@@ -66,7 +66,7 @@ pub struct Session {
     inactive: AtomicBool,
     /// How often it has come back from either.
     returns: Arc<AtomicU32>,
-    commits: Mutex<Vec<Pending>>,
+    commits: Commits,
     end: CancellationToken,
     reason: OnceLock<StreamError>,
     pub origin: Origin,
@@ -99,7 +99,7 @@ impl Session {
             parked: AtomicBool::new(false),
             inactive: AtomicBool::new(false),
             returns: Arc::default(),
-            commits: Mutex::default(),
+            commits: Commits::default(),
             end: CancellationToken::new(),
             reason: OnceLock::new(),
             origin,
@@ -221,15 +221,12 @@ impl Session {
     /// The stanza that is being handled is acknowledged only when this is durable; if it fails, `stanza` is answered
     /// with the store's error.
     pub fn wait_for(&self, durable: Answer<()>, stanza: Option<Stanza>) {
-        self.commits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Pending { durable, stanza });
+        self.commits.wait_for(durable, stanza);
     }
 
     /// What has to be awaited with [`settle`] before everything read so far may be acknowledged (XEP-0198, 4).
     pub fn take_pending(&self) -> Vec<Pending> {
-        std::mem::take(&mut *self.commits.lock().unwrap_or_else(PoisonError::into_inner))
+        self.commits.take()
     }
 
     /// Asks the stream to end with this error. The first reason stands.
@@ -255,6 +252,62 @@ impl Session {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Session({})", self.jid)
+    }
+}
+
+/// What has to be durable before everything that a stream has read so far may be acknowledged (XEP-0198, 4).
+#[derive(Default)]
+pub struct Commits(Mutex<Vec<Pending>>);
+
+impl Commits {
+    fn wait_for(&self, durable: Answer<()>, stanza: Option<Stanza>) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.push(Pending { durable, stanza });
+    }
+
+    /// To be awaited with [`settle`].
+    pub fn take(&self) -> Vec<Pending> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// By whose stream a stanza came in, and who waits for what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Sender<'a> {
+    /// It is of this server itself, or on its way once more.
+    Nobody,
+    Client(&'a Arc<Session>),
+    /// Another server.
+    Peer(&'a Commits),
+}
+
+impl std::fmt::Debug for Commits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Commits")
+    }
+}
+
+impl<'a> Sender<'a> {
+    pub fn session(self) -> Option<&'a Arc<Session>> {
+        match self {
+            Self::Client(session) => Some(session),
+            Self::Nobody | Self::Peer(_) => None,
+        }
+    }
+
+    /// As [`Session::wait_for`].
+    pub fn wait_for(self, durable: Answer<()>, stanza: Option<Stanza>) {
+        match self {
+            Self::Client(session) => session.wait_for(durable, stanza),
+            Self::Peer(commits) => commits.wait_for(durable, stanza),
+            Self::Nobody => drop(durable),
+        }
+    }
+}
+
+impl<'a> From<Option<&'a Arc<Session>>> for Sender<'a> {
+    fn from(session: Option<&'a Arc<Session>>) -> Self {
+        session.map_or(Self::Nobody, Self::Client)
     }
 }
 

@@ -22,8 +22,9 @@ use xmpp_parsers::ns;
 
 use super::client::{Settings, Transport};
 use super::connector::{self, Pipe, within};
+use super::dns::Target;
 use super::guard::{Guard, Limits, Notes};
-use super::{Error, dns, tls};
+use super::{Error, tls};
 
 /// The port that servers have agreed on.
 const PORT: u16 = 5347;
@@ -75,7 +76,8 @@ async fn carrier(settings: &Settings) -> Result<Box<dyn Pipe>, Error> {
         .server
         .clone()
         .unwrap_or_else(|| ("localhost".to_owned(), PORT));
-    let tcp = within("Connecting", dns::connect(&host, port)).await?;
+    let target = Target::configured(&host, port, settings.direct_tls);
+    let tcp = connector::dial(settings, &target).await?;
     if settings.direct_tls {
         let (verify, ca_file) = (settings.tls_verify, settings.tls_ca_file.clone());
         let config = tokio::task::spawn_blocking(move || {

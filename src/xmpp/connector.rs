@@ -22,9 +22,9 @@ use xmpp_parsers::stream_features::StreamFeatures;
 use xso::FromXml;
 
 use super::client::{Settings, Transport};
-use super::dns::Target;
+use super::dns::{Service, Target};
 use super::guard::{Guard, Limits, Notes};
-use super::{Error, dns, tls};
+use super::{Error, tls};
 
 /// How long one step of setting up a stream may take.
 pub(super) const STEP: Duration = Duration::from_secs(20);
@@ -83,18 +83,15 @@ pub async fn connect(settings: &Settings) -> Result<Secured, Error> {
 
 async fn targets(settings: &Settings) -> Result<Vec<Target>, Error> {
     if let Some((host, port)) = &settings.server {
-        return Ok(vec![Target {
-            host: host.clone(),
-            port: *port,
-            direct_tls: settings.direct_tls,
-        }]);
+        return Ok(vec![Target::configured(host, *port, settings.direct_tls)]);
     }
-    dns::targets(&dns::ascii(settings.jid.domain().as_str())?).await
+    let domain = settings.jid.domain().as_str();
+    Ok(settings.resolver.targets(domain, Service::Client).await?)
 }
 
 async fn attempt(settings: &Settings, target: &Target) -> Result<Secured, Error> {
     let domain = settings.jid.domain().as_str();
-    let tcp = within("Connecting", dns::connect(&target.host, target.port)).await?;
+    let tcp = dial(settings, target).await?;
     if let Err(err) = tcp.set_nodelay(true) {
         debug!(%err, "Small packets may be delayed");
     }
@@ -125,6 +122,14 @@ async fn attempt(settings: &Settings, target: &Target) -> Result<Secured, Error>
         io: Box::new(stream),
         binding,
     })
+}
+
+/// Opens the connection to a target.
+pub(super) async fn dial(settings: &Settings, target: &Target) -> Result<TcpStream, Error> {
+    let connecting = async { Ok(settings.resolver.connect(target).await?) };
+    let (tcp, address) = within("Connecting", connecting).await?;
+    debug!(%target, %address, "Connected");
+    Ok(tcp)
 }
 
 /// RFC 6120, 5.4. Until TLS begins we send nothing but a header and the request.

@@ -4,6 +4,12 @@ pub use xmpp_parsers::ns::*;
 
 /// The content namespace between servers (RFC 6120, 4.8.3).
 pub const JABBER_SERVER: &str = "jabber:server";
+/// XEP-0220, and the feature that announces it.
+pub const DIALBACK: &str = "jabber:server:dialback";
+pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+/// XEP-0288, and the feature that announces it.
+pub const BIDI: &str = "urn:xmpp:bidi";
+pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
 /// RFC 3921, 3.
 pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 /// XEP-0012.

@@ -13,19 +13,12 @@ use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
 use crate::config::{
-    Account, Certificate, ExternalService, Limits, PushSummary, Registration, RoomCreation, Rooms,
-    SharedGroup, Upload, Welcome, XmppServer,
+    Account, Certificate, ExternalService, Federation, Limits, PeerAuthentication, PushSummary,
+    Registration, RoomCreation, Rooms, SharedGroup, Upload, Welcome, XmppServer,
 };
 
 /// Built by later issues.
-const LATER: &[&str] = &[
-    "s2s_port",
-    "s2s_tls_port",
-    "storage",
-    "database_url",
-    "federation",
-];
-const LATER_LIMITS: &[&str] = &["s2s_bytes_per_second", "s2s_stanza_bytes"];
+const LATER: &[&str] = &["storage", "database_url"];
 
 /// The bots with where each is written.
 pub(super) type Bots = BTreeMap<String, (Account, Origin)>;
@@ -60,6 +53,7 @@ pub(super) fn xmpp_server(
     policy(&mut section, &mut server);
     upload(&mut section, &mut server.upload);
     server.external_services = external_services(&mut section);
+    federation(&mut section, &mut server.federation);
     limits(&mut section, &mut server.limits);
     let bots = bots(&mut section, &server, names, identity);
     welcome(&mut section, &mut server, &bots);
@@ -84,6 +78,8 @@ fn listeners(section: &mut Section<'_>, server: &mut XmppServer) {
     });
     server.c2s_port = section.integer("c2s_port", server.c2s_port, 0..=u16::MAX);
     server.c2s_tls_port = section.integer("c2s_tls_port", server.c2s_tls_port, 0..=u16::MAX);
+    server.s2s_port = section.integer("s2s_port", server.s2s_port, 0..=u16::MAX);
+    server.s2s_tls_port = section.integer("s2s_tls_port", server.s2s_tls_port, 0..=u16::MAX);
     let plaintext = section.written("allow_plaintext");
     server.allow_plaintext = section.boolean("allow_plaintext", false);
     if server.allow_plaintext
@@ -410,6 +406,33 @@ fn member(text: &str, domain: &str) -> Result<BareJid, String> {
     }
 }
 
+fn federation(section: &mut Section<'_>, federation: &mut Federation) {
+    let mut table = section.section("federation");
+    federation.enabled = table.boolean("enabled", federation.enabled);
+    let plain = table.written("require_encryption");
+    federation.require_encryption =
+        table.boolean("require_encryption", federation.require_encryption);
+    federation.authentication = table.word(
+        "authentication",
+        federation.authentication,
+        &[
+            ("certificate", PeerAuthentication::Certificate),
+            ("dialback", PeerAuthentication::Dialback),
+        ],
+    );
+    // Without TLS there is no certificate.
+    if !federation.require_encryption
+        && federation.authentication == PeerAuthentication::Certificate
+        && let Some(origin) = plain
+    {
+        let message = "acts only with authentication = \"dialback\"";
+        table.fault("require_encryption", &origin, message);
+    }
+    federation.allow = table.list("allow", &[], domain);
+    federation.deny = table.list("deny", &[], domain);
+    table.finish();
+}
+
 fn limits(section: &mut Section<'_>, limits: &mut Limits) {
     let mut table = section.section("limits");
     limits.c2s_bytes_per_second = table.integer(
@@ -417,8 +440,18 @@ fn limits(section: &mut Section<'_>, limits: &mut Limits) {
         limits.c2s_bytes_per_second,
         0..=1_000_000_000,
     );
+    limits.s2s_bytes_per_second = table.integer(
+        "s2s_bytes_per_second",
+        limits.s2s_bytes_per_second,
+        0..=1_000_000_000,
+    );
     // RFC 6120, 13.12: at least 10,000 bytes.
     limits.stanza_bytes = table.integer("stanza_bytes", limits.stanza_bytes, 10_000..=16_777_216);
+    limits.s2s_stanza_bytes = table.integer(
+        "s2s_stanza_bytes",
+        limits.s2s_stanza_bytes,
+        10_000..=16_777_216,
+    );
     limits.preauth_bytes = table.integer("preauth_bytes", limits.preauth_bytes, 4_096..=65_536);
     limits.preauth_elements = table.integer("preauth_elements", limits.preauth_elements, 8..=1_000);
     limits.sessions_per_user =
@@ -440,7 +473,6 @@ fn limits(section: &mut Section<'_>, limits: &mut Limits) {
     );
     limits.offline_messages =
         table.integer("offline_messages", limits.offline_messages, 0..=1_000_000);
-    table.later(LATER_LIMITS);
     table.finish();
 }
 

@@ -1,7 +1,5 @@
 //! The proxy on its host: what it is, where its port is, and the word to go.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use jid::{Jid, NodeRef};
 use minidom::Element;
@@ -10,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Proxy, Refused, Start, TRANSFERS, socks};
 use crate::server::desk::{self, Desk};
 use crate::server::router::{IqType, Reply};
-use crate::server::session::Session;
+use crate::server::session::Sender;
 use crate::server::stanza::Stanza;
 use crate::server::{ErrorType, Host, Server, StanzaError};
 use crate::xmpp::element::{child_text, element, set};
@@ -124,7 +122,7 @@ impl Host for Service {
     fn handle<'a>(
         &'a self,
         server: &'a Server,
-        _: Option<&'a Arc<Session>>,
+        _: Sender<'a>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move { desk::attend(self, server, &stanza).await })

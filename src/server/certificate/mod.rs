@@ -9,6 +9,7 @@ mod challenge;
 mod facts;
 mod keeper;
 mod names;
+mod peers;
 mod resolver;
 mod schedule;
 mod self_signed;
@@ -33,6 +34,7 @@ pub use facts::{Facts, Origin};
 
 use crate::config::{Certificate, XmppServer};
 use crate::runtime::Stop;
+use crate::server::s2s;
 use crate::xmpp::tls;
 use chain::{Chain, Files};
 use challenge::ACME_TLS;
@@ -208,6 +210,19 @@ impl Certificates {
     pub fn https(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, Error> {
         let protocols: Vec<&[u8]> = protocols.iter().copied().chain([ACME_TLS]).collect();
         config(&self.0.resolver, &protocols).map(Arc::new)
+    }
+
+    /// For connections with other servers: both sides show their certificate, and are believed by what it is for, which is
+    /// known after the handshake.
+    pub fn peers(&self) -> Result<s2s::Tls, Error> {
+        let accept = |protocols: &[&[u8]]| peers::accept(&self.0.resolver, protocols);
+        let connect = |protocols: &[&[u8]]| peers::connect(&self.0.resolver, protocols);
+        Ok(s2s::Tls {
+            accept_starttls: accept(&[])?,
+            accept_direct: accept(&[peers::XMPP_SERVER])?,
+            connect_starttls: connect(&[])?,
+            connect_direct: connect(&[peers::XMPP_SERVER])?,
+        })
     }
 
     /// What is to be answered to `GET /.well-known/acme-challenge/<token>` (RFC 8555, 8.3), as

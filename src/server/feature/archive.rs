@@ -15,6 +15,7 @@ use super::super::archive::{Archives, Asked, MESSAGES, ROOMS, request, rules};
 use super::super::mail::Mail;
 use super::super::passage::{Archived, Passage, Side};
 use super::super::router::{IqType, OnMessage, Reply, Request, Router, Stage, Target, Verdict};
+use super::super::session::Sender;
 use super::super::stanza::{MessageType, Stanza};
 use super::super::{Server, StanzaError};
 use super::stanza_id;
@@ -198,12 +199,12 @@ impl Keep {
         if passage.side == Side::Incoming {
             stanza_id::stamp(message, account.jid(), &archived.id);
         }
-        if let Some(sender) = passage.sender {
+        if !matches!(passage.sender, Sender::Nobody) {
             // An own copy that is not kept is no reason to tell that the message did not arrive.
             let refusable = (passage.side == Side::Incoming)
                 .then(|| head(message))
                 .flatten();
-            sender.wait_for(kept.written, refusable);
+            passage.sender.wait_for(kept.written, refusable);
         }
         passage.archived = Some(archived);
         Ok(())

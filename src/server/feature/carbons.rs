@@ -160,7 +160,7 @@ fn copy(passage: &Passage<'_>) {
         .filter(|session| is_enabled(session))
         .filter(|session| {
             let is = |other: &Arc<Session>| Arc::ptr_eq(session, other);
-            !passage.sender.is_some_and(is) && !passage.delivered.iter().any(is)
+            !passage.sender.session().is_some_and(is) && !passage.delivered.iter().any(is)
         })
         .peekable();
     if wanting.peek().is_none() {

@@ -151,15 +151,9 @@ impl Keep {
         );
         let submitted = storage.submit(batch, Durability::Power);
         *count = count.saturating_add(1);
-        match passage.sender {
-            Some(sender) if passage.archived.is_none() => {
-                sender.wait_for(submitted.written, Some(passage.stanza.clone()));
-            }
-            // The archive's entry is in the queue before it: if that fails, the sender is told once.
-            Some(sender) => sender.wait_for(submitted.written, None),
-            // Another server, or a session that has ended: there is nobody to wait.
-            None => drop(submitted.written),
-        }
+        // The archive's entry is in the queue before it: if that fails, the sender is told once.
+        let refusable = passage.archived.is_none().then(|| passage.stanza.clone());
+        passage.sender.wait_for(submitted.written, refusable);
         passage.stored = true;
         Ok(())
     }

@@ -8,16 +8,16 @@ mod component;
 mod csi;
 mod limits;
 mod negotiation;
-mod rate;
+pub(super) mod rate;
 mod register;
 mod sasl;
 mod sasl2;
 mod session;
-mod sm;
+pub(super) mod sm;
 mod starttls;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(super) mod wire;
 pub mod xml;
 
 use std::net::IpAddr;
@@ -79,6 +79,10 @@ pub enum Security {
     StartTls,
     DirectTls,
     Component,
+    /// Other servers, with STARTTLS.
+    Server,
+    /// Other servers, with TLS from the first byte.
+    ServerTls,
 }
 
 impl Streams {
@@ -153,6 +157,13 @@ impl Streams {
         };
         match security {
             Security::Component => self.serve_component(io, address, stop).await,
+            Security::Server | Security::ServerTls => {
+                if let Some(federation) = self.0.server.federation() {
+                    let direct_tls = security == Security::ServerTls;
+                    let server = self.server();
+                    Box::pin(federation.accept(server, io, address, direct_tls, stop)).await;
+                }
+            }
             Security::StartTls => {
                 let (input, output) = wire::bytes(io, self.limits());
                 let plain = self.0.server.settings().allow_plaintext && address.is_loopback();
@@ -243,7 +254,7 @@ impl Streams {
     ) -> std::io::Result<(Box<dyn Pipe>, Vec<ChannelBinding>)> {
         let config = match security {
             Security::DirectTls => &self.0.tls.direct_tls,
-            Security::StartTls | Security::Component => &self.0.tls.starttls,
+            _ => &self.0.tls.starttls,
         };
         let stream = TlsAcceptor::from(Arc::clone(config)).accept(io).await?;
         let (_, connection) = stream.get_ref();
@@ -270,7 +281,7 @@ impl std::fmt::Debug for Streams {
 const GOODBYE: Duration = Duration::from_millis(200);
 
 /// Says why, and closes (RFC 6120, 4.4 and 4.9.1). Whether everything was written before.
-async fn finish(output: &mut Output, end: End) -> bool {
+pub(super) async fn finish(output: &mut Output, end: End) -> bool {
     match end {
         End::Lost => return false,
         End::Closed => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(in crate::server) struct Rate {
     /// Bytes a second; 0: any number.
     limit: u32,
     /// When all that was read would have been read at the allowed speed.
@@ -16,7 +16,7 @@ pub(super) struct Rate {
 const BURST: Duration = Duration::from_secs(2);
 
 impl Rate {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(in crate::server) fn new(limit: u32) -> Self {
         Self {
             limit,
             paid: Instant::now(),
@@ -24,7 +24,7 @@ impl Rate {
     }
 
     /// So many bytes were read: until when to pause, if at all.
-    pub(super) fn count(&mut self, bytes: usize) -> Option<Instant> {
+    pub(in crate::server) fn count(&mut self, bytes: usize) -> Option<Instant> {
         if self.limit == 0 || bytes == 0 {
             return None;
         }

@@ -85,22 +85,22 @@ pub(super) async fn resume(
 
 /// What was written to the client and may not have arrived.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(in crate::server) struct Queue {
     unacknowledged: VecDeque<Mail>,
     /// How many stanzas the client has acknowledged, modulo 2^32.
     acknowledged: u32,
 }
 
 impl Queue {
-    pub(super) fn push(&mut self, mail: Mail) {
+    pub(in crate::server) fn push(&mut self, mail: Mail) {
         self.unacknowledged.push_back(mail);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::server) fn len(&self) -> usize {
         self.unacknowledged.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::server) fn is_empty(&self) -> bool {
         self.unacknowledged.is_empty()
     }
 
@@ -114,7 +114,7 @@ impl Queue {
     }
 
     /// What the client says it has handled (XEP-0198, 4): so many since stream management began.
-    pub(super) fn acknowledge(&mut self, handled: u32) -> Result<(), End> {
+    pub(in crate::server) fn acknowledge(&mut self, handled: u32) -> Result<(), End> {
         let count = handled.wrapping_sub(self.acknowledged);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         if count > self.unacknowledged.len() {
@@ -147,25 +147,25 @@ impl Queue {
         self.unacknowledged.iter()
     }
 
-    pub(super) fn take(&mut self) -> Vec<Mail> {
+    pub(in crate::server) fn take(&mut self) -> Vec<Mail> {
         std::mem::take(&mut self.unacknowledged).into()
     }
 }
 
 /// The `h` of an `<a/>` or a `<resume/>`.
-pub(super) fn handled(element: &Element) -> Option<u32> {
+pub(in crate::server) fn handled(element: &Element) -> Option<u32> {
     element.attr("h")?.parse().ok()
 }
 
-pub(super) fn request() -> Element {
+pub(in crate::server) fn request() -> Element {
     Element::bare("r", ns::SM)
 }
 
-pub(super) fn acknowledgement(handled: u32) -> Element {
+pub(in crate::server) fn acknowledgement(handled: u32) -> Element {
     element("a", ns::SM, &[("h", &handled.to_string())])
 }
 
-pub(super) fn enabled(id: Option<&str>) -> Element {
+pub(in crate::server) fn enabled(id: Option<&str>) -> Element {
     match id {
         Some(id) => {
             let most = RESUMPTION.as_secs().to_string();
@@ -181,7 +181,7 @@ pub(super) fn resumed(id: &str, handled: u32) -> Element {
     element("resumed", ns::SM, &attributes)
 }
 
-pub(super) fn failed(condition: &str) -> Element {
+pub(in crate::server) fn failed(condition: &str) -> Element {
     let mut failed = Element::bare("failed", ns::SM);
     failed.append_child(Element::bare(condition, ns::XMPP_STANZAS));
     failed

@@ -34,7 +34,7 @@ impl<T: Stream<Item = io::Result<String>> + Sink<String, Error = io::Error> + Se
 
 /// Why a stream ends.
 #[derive(Debug)]
-pub(super) enum End {
+pub(in crate::server) enum End {
     /// The peer has closed it.
     Closed,
     /// The connection broke, with an error or without.
@@ -68,15 +68,15 @@ enum Drain {
 }
 
 /// What comes in.
-pub(super) struct Input {
+pub(in crate::server) struct Input {
     source: Source,
-    pub(super) reader: Reader,
+    pub(in crate::server) reader: Reader,
     /// How many bytes have come since somebody asked.
     read: usize,
 }
 
 /// What goes out.
-pub(super) struct Output {
+pub(in crate::server) struct Output {
     drain: Drain,
     framing: Framing,
     /// Where messages end in `buffer`, for a WebSocket.
@@ -88,7 +88,7 @@ pub(super) struct Output {
     unflushed: bool,
 }
 
-pub(super) fn bytes(io: Box<dyn Pipe>, limits: Limits) -> (Input, Output) {
+pub(in crate::server) fn bytes(io: Box<dyn Pipe>, limits: Limits) -> (Input, Output) {
     let (source, drain) = tokio::io::split(io);
     pair(
         Source::Bytes(source),
@@ -98,7 +98,7 @@ pub(super) fn bytes(io: Box<dyn Pipe>, limits: Limits) -> (Input, Output) {
     )
 }
 
-pub(super) fn messages(socket: Box<dyn Socket>, limits: Limits) -> (Input, Output) {
+pub(in crate::server) fn messages(socket: Box<dyn Socket>, limits: Limits) -> (Input, Output) {
     let (drain, source) = socket.split();
     pair(
         Source::Messages(source),
@@ -126,7 +126,7 @@ fn pair(source: Source, drain: Drain, framing: Framing, reader: Reader) -> (Inpu
 }
 
 /// The connection below, with the reader, for TLS to be put in between. `None`: it is a WebSocket.
-pub(super) fn unsplit(input: Input, output: Output) -> Option<(Box<dyn Pipe>, Reader)> {
+pub(in crate::server) fn unsplit(input: Input, output: Output) -> Option<(Box<dyn Pipe>, Reader)> {
     match (input.source, output.drain) {
         (Source::Bytes(source), Drain::Bytes(drain)) => Some((source.unsplit(drain), input.reader)),
         _ => None,
@@ -134,7 +134,7 @@ pub(super) fn unsplit(input: Input, output: Output) -> Option<(Box<dyn Pipe>, Re
 }
 
 /// The reverse.
-pub(super) fn resplit(io: Box<dyn Pipe>, reader: Reader) -> (Input, Output) {
+pub(in crate::server) fn resplit(io: Box<dyn Pipe>, reader: Reader) -> (Input, Output) {
     let (source, drain) = tokio::io::split(io);
     pair(
         Source::Bytes(source),
@@ -146,12 +146,12 @@ pub(super) fn resplit(io: Box<dyn Pipe>, reader: Reader) -> (Input, Output) {
 
 impl Input {
     /// The next event. Losing the future loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Event, End> {
+    pub(in crate::server) async fn next(&mut self) -> Result<Event, End> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// An event that has been read already.
-    pub(super) fn buffered(&mut self) -> Result<Option<Event>, StreamError> {
+    pub(in crate::server) fn buffered(&mut self) -> Result<Option<Event>, StreamError> {
         match self.source {
             Source::Bytes(_) => self.reader.read(),
             Source::Messages(_) => Ok(None),
@@ -159,7 +159,7 @@ impl Input {
     }
 
     /// How many bytes have come since the last call.
-    pub(super) fn take_read(&mut self) -> usize {
+    pub(in crate::server) fn take_read(&mut self) -> usize {
         std::mem::take(&mut self.read)
     }
 
@@ -190,22 +190,22 @@ impl Input {
 }
 
 impl Output {
-    pub(super) fn open(&mut self, opening: &Opening<'_>) {
+    pub(in crate::server) fn open(&mut self, opening: &Opening<'_>) {
         write_header(opening, self.framing, &mut self.buffer);
         self.end_message();
     }
 
-    pub(super) fn close(&mut self) {
+    pub(in crate::server) fn close(&mut self) {
         write_close(self.framing, &mut self.buffer);
         self.end_message();
     }
 
-    pub(super) fn element(&mut self, element: &Element) {
+    pub(in crate::server) fn element(&mut self, element: &Element) {
         write(element, self.framing, &mut self.buffer);
         self.end_message();
     }
 
-    pub(super) fn mail(&mut self, mail: &Mail) {
+    pub(in crate::server) fn mail(&mut self, mail: &Mail) {
         let extra = match self.framing {
             Framing::Stream => "",
             Framing::Message => " xmlns='jabber:client'",
@@ -215,7 +215,7 @@ impl Output {
     }
 
     /// Keeps the connection alive (RFC 6120, 4.6.1). A WebSocket has pings of its own.
-    pub(super) fn white_space(&mut self) {
+    pub(in crate::server) fn white_space(&mut self) {
         if self.framing == Framing::Stream {
             self.buffer.push(b' ');
         }
@@ -228,16 +228,16 @@ impl Output {
     }
 
     /// How many bytes wait.
-    pub(super) fn waiting(&self) -> usize {
+    pub(in crate::server) fn waiting(&self) -> usize {
         self.buffer.len().saturating_sub(self.written)
     }
 
-    pub(super) fn is_flushed(&self) -> bool {
+    pub(in crate::server) fn is_flushed(&self) -> bool {
         self.waiting() == 0 && !self.unflushed
     }
 
     /// Writes all that waits. Losing the future loses nothing.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
+    pub(in crate::server) async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
@@ -281,7 +281,7 @@ impl Output {
     }
 
     /// Says that nothing more will come: a FIN, a `close_notify`, a close frame.
-    pub(super) async fn shut_down(&mut self) -> io::Result<()> {
+    pub(in crate::server) async fn shut_down(&mut self) -> io::Result<()> {
         match &mut self.drain {
             Drain::Bytes(drain) => poll_fn(|cx| Pin::new(&mut *drain).poll_shutdown(cx)).await,
             Drain::Messages(drain) => poll_fn(|cx| Pin::new(&mut *drain).poll_close(cx)).await,

@@ -1,7 +1,5 @@
 //! The service on its host: what it is, and slots for whom has an account here.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use minidom::Element;
 use tracing::warn;
@@ -12,7 +10,7 @@ use super::{Entry, Rules, UPLOADS, Uploads, request};
 use crate::config::UPLOADS as PATH;
 use crate::server::desk::{self, Desk};
 use crate::server::router::{IqType, Reply};
-use crate::server::session::Session;
+use crate::server::session::Sender;
 use crate::server::stanza::Stanza;
 use crate::server::{Host, Server, StanzaError};
 use crate::storage::Query;
@@ -33,7 +31,7 @@ impl Host for Service {
     fn handle<'a>(
         &'a self,
         server: &'a Server,
-        _: Option<&'a Arc<Session>>,
+        _: Sender<'a>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move { desk::attend(self, server, &stanza).await })

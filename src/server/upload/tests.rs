@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::server::desk::Desk;
 use crate::server::router::IqType;
+use crate::server::session::Sender;
 use crate::server::stanza::Stanza;
 use crate::server::testing::{self, Client, client};
 use crate::server::{Host, Server};
@@ -258,7 +259,7 @@ async fn a_share_of_the_day_is_counted_over_restarts() {
     let from = jid::Jid::from(juliet.session.jid().clone());
     let to = jid::Jid::new(HOST).unwrap();
     let stanza = Stanza::new(from, Some(to), testing::stanza(&iq)).unwrap();
-    service.handle(&house.server, None, stanza).await;
+    service.handle(&house.server, Sender::Nobody, stanza).await;
     let refused = condition(&juliet.next().await);
     assert!(refused.contains("resource-constraint"), "{refused}");
     let mut romeo = client(&house.server, "romeo/orchard").await;

@@ -25,6 +25,7 @@ use xmpp_parsers::stream_features::StreamFeatures;
 
 pub use self::drive::Client;
 use super::Error;
+use super::dns::Resolver;
 
 /// Resolves when the server has acknowledged the stanza (XEP-0198), or, without stream management, once it is written.
 /// Dropped where the stanza was lost: the session could not be resumed before it was acknowledged.
@@ -81,6 +82,7 @@ pub struct Settings {
     /// Connect as a XEP-0114 component: `jid` is its domain, `password` is not used.
     pub component_secret: Option<SecretString>,
     pub transport: Transport,
+    pub resolver: Resolver,
 }
 
 impl Settings {
@@ -97,6 +99,7 @@ impl Settings {
             minimum_mechanism: None,
             component_secret: None,
             transport: Transport::Network,
+            resolver: Resolver::system(),
         }
     }
 }

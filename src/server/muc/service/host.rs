@@ -1,7 +1,5 @@
 //! The service on its host of the server: stanzas come in by the router, and go to sessions' mailboxes or back to it.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
@@ -10,7 +8,7 @@ use super::{Outbound, Posted, Service};
 use crate::server::feature::{blocking, push};
 use crate::server::mail::Mail;
 use crate::server::muc::event::Incoming;
-use crate::server::session::{MAILBOX, Session};
+use crate::server::session::{MAILBOX, Sender};
 use crate::server::stanza::Stanza;
 use crate::server::{Host, Server};
 
@@ -91,7 +89,7 @@ impl Host for Service {
     fn handle<'a>(
         &'a self,
         server: &'a Server,
-        sender: Option<&'a Arc<Session>>,
+        sender: Sender<'a>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
@@ -109,7 +107,7 @@ impl Host for Service {
                 stanza: stanza.into_element(),
             };
             let written = self.receive(&People(server.clone()), incoming).await;
-            if let (Some(written), Some(sender)) = (written, sender) {
+            if let Some(written) = written {
                 sender.wait_for(written, refusable);
             }
         })

@@ -19,7 +19,7 @@ use super::access::Relation;
 use super::request::{Authorization, Request};
 use super::{Actor, Engine, Notification, Profile};
 use crate::server::router::{IqType, Reply};
-use crate::server::session::Session;
+use crate::server::session::Sender;
 use crate::server::stanza::{Kind, Stanza};
 use crate::server::{Host, Server, StanzaError};
 use crate::storage::Storage;
@@ -111,7 +111,7 @@ impl Host for Service {
     fn handle<'a>(
         &'a self,
         server: &'a Server,
-        _: Option<&'a Arc<Session>>,
+        _: Sender<'a>,
         stanza: Stanza,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {

@@ -110,6 +110,10 @@ pub fn write_header(header: &Opening<'_>, framing: Framing, out: &mut Vec<u8>) {
             out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
             attribute("xmlns", header.namespace.unwrap_or(ns::JABBER_CLIENT), out);
             attribute("xmlns:stream", ns::STREAM, out);
+            if header.namespace == Some(ns::JABBER_SERVER) {
+                // XEP-0220, 2.4.1: so older servers know that dialback is understood.
+                attribute("xmlns:db", ns::DIALBACK, out);
+            }
         }
         Framing::Message => {
             out.extend_from_slice(b"<open");
