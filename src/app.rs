@@ -256,6 +256,7 @@ fn look(
                     .map(|(model, left)| format!("{model} for {} s", left.as_secs()))
                     .collect(),
             },
+            federation: home.as_ref().map(Home::peers).unwrap_or_default(),
             configuration_error: reloader.error(),
             claims: accounts
                 .claims()

@@ -30,10 +30,12 @@ use crate::server::invitations::{Invitation, Made};
 use crate::server::listener::{self, Listener};
 use crate::server::muc::service::{Creation, Creators, People, Policy, Service};
 use crate::server::pubsub::service::Service as Nodes;
+use crate::server::s2s::{Federation, Internet, Row, Trust};
 use crate::server::stream::{Streams, Tls};
 use crate::server::upload::{self, Rules, Uploads};
 use crate::server::{Host, Server};
 use crate::storage::Storage;
+use crate::xmpp::dns::Resolver;
 use crate::xmpp::secrets::{Secrets, generate_password};
 
 /// Length of passwords that nobody types.
@@ -104,6 +106,9 @@ pub(super) async fn prepare(
         direct_tls: certificates.direct_tls(),
     };
     let streams = Streams::new(server.clone(), tls);
+    if settings.federates() {
+        server.federate(federation(&certificates).await?);
+    }
     let demo = if is_demo {
         Some(person(config, &server, bot.as_ref()).await?)
     } else {
@@ -186,6 +191,16 @@ fn hosts(
     ])
 }
 
+/// The way to other servers.
+async fn federation(certificates: &Certificates) -> Result<Federation> {
+    let trust = tokio::task::spawn_blocking(Trust::system).await;
+    let trust = trust.context("Reading root certificates failed")?;
+    let tls = certificates.peers();
+    let tls = tls.context("Failed to prepare TLS with other servers")?;
+    let internet = Box::new(Internet(Resolver::system()));
+    Federation::new(internet, tls, trust).context("The system has no random numbers")
+}
+
 /// Who may create rooms.
 fn creation(settings: &XmppServer) -> Creation {
     let creators = match settings.rooms.creation {
@@ -255,6 +270,12 @@ impl Prepared {
         supervisor.spawn(Phase::Streams, "server/c2s", |stop| {
             listener::serve(listeners, streams, stop)
         });
+        if let Some(federation) = home.server.federation().cloned() {
+            let server = home.server.clone();
+            supervisor.spawn(Phase::Streams, "server/s2s", |stop| {
+                federation.serve(server, stop)
+            });
+        }
         let certificates = home.certificates.clone();
         supervisor.spawn(Phase::Listeners, "server/certificate", |stop| {
             certificates.maintain(stop)
@@ -399,6 +420,14 @@ impl Home {
         if let Err(err) = provide(self.server.accounts(), config).await {
             error!("A bot cannot live here: {err:#}");
         }
+    }
+
+    /// The other servers.
+    pub(super) fn peers(&self) -> Vec<Row> {
+        self.server
+            .federation()
+            .map(Federation::rows)
+            .unwrap_or_default()
     }
 
     /// One line of the status page.

@@ -167,6 +167,7 @@ async fn status_page(State(shown): State<Shown>, visit: Visit, headers: HeaderMa
     let behind = shown.config.borrow().server.external_url.is_some();
     if behind || !visit.is_local() {
         status.claims.clear();
+        status.federation.clear();
     }
     let wants_html = headers
         .get(header::ACCEPT)

@@ -5,6 +5,7 @@ use minijinja::Environment;
 use serde::Serialize;
 
 use crate::gateway::accounts;
+use crate::server::s2s;
 
 /// The document of `GET /status` and `moltis status`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -14,6 +15,9 @@ pub struct Status {
     pub accounts: Vec<accounts::Status>,
     pub conversations: Conversations,
     pub models: Models,
+    /// Other servers, a row for each pair of domains; only for the machine itself, for it tells who talks to whom.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub federation: Vec<s2s::Row>,
     /// Why the configuration on disk is not the one in force; empty where it is.
     pub configuration_error: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]

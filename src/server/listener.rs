@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::accounts::subscriber;
+use super::s2s;
 use super::stream::{Security, Streams};
 use crate::config::XmppServer;
 use crate::runtime::{Stop, contain};
@@ -231,7 +232,9 @@ async fn listen(
             debug!(%address, "An address has as many connections as it may have");
             continue;
         };
-        if let Err(err) = tcp.set_nodelay(true) {
+        if matches!(security, Security::Server | Security::ServerTls) {
+            s2s::watch_over(&tcp);
+        } else if let Err(err) = tcp.set_nodelay(true) {
             debug!(%err, "Small packets may be delayed");
         }
         let (streams, stop) = (streams.clone(), stop.clone());

@@ -570,8 +570,16 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:5: room in [xmpp_server.welcome] must be a name at conference.example.org",
         ),
         (
-            "s2s_port = 5269\n".to_owned(),
-            "moltis.toml:4: s2s_port in [xmpp_server] is not in this version",
+            "[xmpp_server.federation]\nrequire_encryption = false\n".to_owned(),
+            "moltis.toml:5: require_encryption in [xmpp_server.federation] acts only with authentication = \"dialback\"",
+        ),
+        (
+            "[xmpp_server.federation]\nallow = ['friends@example.net']\n".to_owned(),
+            "moltis.toml:5: allow in [xmpp_server.federation] has \"friends@example.net\", which must be a domain, as example.org",
+        ),
+        (
+            "storage = 'postgres'\n".to_owned(),
+            "moltis.toml:4: storage in [xmpp_server] is not in this version",
         ),
     ] {
         let errors = load(&format!("{on}{text}"), &[], &[]).unwrap_err();

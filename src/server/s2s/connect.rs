@@ -91,12 +91,7 @@ pub(super) async fn connect(
         match within(&target, attempt).await {
             Ok(link) => return Ok(link),
             Err(failure) => {
-                step(
-                    watch,
-                    "host",
-                    false,
-                    format!("{}:{}: {failure}", target.host, target.port),
-                );
+                step(watch, "host", false, format!("{target}: {failure}"));
                 last = Some(worse(last, failure));
             }
         }
@@ -191,7 +186,7 @@ async fn targets(
                 .iter()
                 .map(|target| {
                     let how = if target.direct_tls { "TLS" } else { "STARTTLS" };
-                    format!("{}:{} ({how})", target.host, target.port)
+                    format!("{target} ({how})")
                 })
                 .collect();
             step(watch, "dns", true, list.join(", "));
@@ -206,7 +201,7 @@ async fn within<T>(
     attempt: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let late = || {
-        let text = format!("{}:{} takes too long to answer", target.host, target.port);
+        let text = format!("{target} takes too long to answer");
         Err(Failure::unreachable(text))
     };
     timeout(DEADLINE, Box::pin(attempt))
@@ -223,7 +218,7 @@ async fn negotiate(
     limits: Limits,
     watch: Watch<'_>,
 ) -> Result<Negotiation, Failure> {
-    let place = format!("{}:{}", target.host, target.port);
+    let place = target.to_string();
     let io = timeout(REACH, federation.0.network.connect(target))
         .await
         .unwrap_or_else(|_elapsed| Err(Failure::unreachable(format!("{place} does not answer"))))?;

@@ -38,7 +38,8 @@ use crate::runtime::{Stop, contain};
 
 pub use connect::{Step, walk};
 pub use failure::{Failure, Obstacle};
-pub use network::Network;
+pub(super) use network::watch_over;
+pub use network::{Internet, Network};
 pub use peer::{Report, Way};
 pub use trust::Trust;
 

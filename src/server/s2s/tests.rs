@@ -20,7 +20,7 @@ use crate::server::certificate::{self, Certificates};
 use crate::server::stream::xml::{Event, Reader};
 use crate::server::testing::{self, Client};
 use crate::xmpp::connector::Pipe;
-use crate::xmpp::dns::Target;
+use crate::xmpp::dns::{Origin, Target};
 use crate::xmpp::ns;
 
 mod hostile;
@@ -122,6 +122,7 @@ impl Network for World {
                 host: domain.to_owned(),
                 port: 5269,
                 direct_tls: entrance.direct_tls,
+                origin: Origin::Domain,
             }])
         })
     }
