@@ -3,7 +3,6 @@
 import pytest
 
 from namespaces import HOLE, NET4, NET6
-from stanza import MUC_USER
 from test_lab import people, room_of
 from wire import Answer
 
@@ -24,7 +23,7 @@ async def test_the_bot_comes_into_a_room_of_another_server(lab, other):
     ours, theirs = await lab.peer("ours"), await lab.peer(other)
     alice = await lab.person(theirs, "alice")
     room = await room_of(alice)
-    alice.send(f"<message to='{room}'><x xmlns='{MUC_USER}'><invite to='helper@{ours.domain}'/></x></message>")
+    alice.send(f"<message to='helper@{ours.domain}'><x xmlns='jabber:x:conference' jid='{room}'/></message>")
     await alice.sees_occupant(room, "helper")
     lab.model.on(f"room of {other}", Answer(f"A fine room of {other}."))
     alice.say_in(room, f"helper: how is this room of {other}?")
@@ -37,7 +36,7 @@ async def test_people_of_other_servers_meet_the_bot_in_a_room_of_ours(lab, other
     alice, bob = await people(lab, (theirs, ours))
     room = await room_of(bob)
     await alice.join(room)
-    bob.send(f"<message to='{room}'><x xmlns='{MUC_USER}'><invite to='helper@{ours.domain}'/></x></message>")
+    bob.send(f"<message to='helper@{ours.domain}'><x xmlns='jabber:x:conference' jid='{room}'/></message>")
     await alice.sees_occupant(room, "helper")
     lab.model.on(f"guest of {other}", Answer(f"Welcome, guest of {other}."))
     alice.say_in(room, f"helper: I am a guest of {other}")
