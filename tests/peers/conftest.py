@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+import attack
 from browser import Browser
 from demo import Demo
 from ejabberd import Ejabberd
 from hostile import HostileServer
 from lab import PAIRS, Lab, Peer
 from models import Model
+from moltis import Moltis
 from prosody import Prosody
 from scene import PASSWORD, USER, Scene
 from servers import Authority
@@ -107,6 +109,33 @@ def pytest_generate_tests(metafunc):
 async def pair(request, lab) -> list[Peer]:
     """Two servers that run."""
     return list(await asyncio.gather(*(lab.peer(label) for label in request.param)))
+
+
+async def embedded(tmp_path_factory, authority):
+    """One for all attacks of a worker: what one of them breaks, the next notices. Nothing is slowed down."""
+    limits = {"c2s_bytes_per_second": 0, "connections_per_ip": 100_000, "login_failures_per_ip": 1_000_000,
+              "sessions_per_user": 10_000}
+    server = Moltis(tmp_path_factory.mktemp("attacked") / "server", authority, {"xmpp_server": {"limits": limits}})
+    await server.start()
+    try:
+        for user in (attack.MALLORY, attack.ALICE):
+            await server.add_user(user, attack.PASSWORD)
+        yield server
+    finally:
+        await server.stop()
+
+
+@pytest_asyncio.fixture
+async def attacked_server(embedded):
+    """After each attack somebody honest, who was there all the time, is still served, and nothing has panicked."""
+    honest = await attack.Wire(embedded, "tls").bound(attack.ALICE)
+    noted = len(embedded.log())
+    yield embedded
+    await honest.ping()
+    honest.cut()
+    assert embedded.process.poll() is None, embedded.log()[-3000:]
+    said = embedded.log()[noted:]
+    assert "panicked" not in said and "ERROR" not in said, said[-3000:]
 
 
 @pytest_asyncio.fixture

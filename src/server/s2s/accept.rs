@@ -18,9 +18,9 @@ use super::trust::{Chain, Doubt};
 use super::{Federation, Pair, connect, limits, policy};
 use crate::config::PeerAuthentication;
 use crate::runtime::Stop;
-use crate::server::stream::finish;
 use crate::server::stream::wire::{self, End, Input, Output};
 use crate::server::stream::xml::{Event, Header, Opening};
+use crate::server::stream::{finish, note};
 use crate::server::{Server, StanzaError, StreamError, random_id};
 use crate::xmpp::connector::Pipe;
 use crate::xmpp::element::{element, text_element};
@@ -445,6 +445,7 @@ impl Negotiation<'_> {
         if !self.opened && matches!(end, End::Error(..)) {
             self.answer(&Header::default());
         }
+        note(self.server, &end, Some(self.address));
         finish(&mut self.output, end).await;
     }
 }
