@@ -132,6 +132,8 @@ pub struct Messages {
     silent_beats: u32,
     ping_is_due: bool,
     line: Line,
+    /// The answer to a ping has not left yet.
+    pong_waits: bool,
 }
 
 impl Messages {
@@ -145,6 +147,7 @@ impl Messages {
             silent_beats: 0,
             ping_is_due: false,
             line,
+            pong_waits: false,
         }
     }
 
@@ -175,7 +178,20 @@ impl Stream for Messages {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            match Pin::new(&mut this.socket).poll_next(context) {
+            // Who does not take an answer is not read: the next ones would pile up behind it.
+            if this.pong_waits {
+                match Pin::new(&mut this.socket).poll_flush(context) {
+                    Poll::Ready(Ok(())) => this.pong_waits = false,
+                    Poll::Ready(Err(err)) => return Poll::Ready(Some(Err(io::Error::other(err)))),
+                    Poll::Pending => {}
+                }
+            }
+            let next = if this.pong_waits {
+                Poll::Pending
+            } else {
+                Pin::new(&mut this.socket).poll_next(context)
+            };
+            match next {
                 Poll::Ready(Some(Ok(message))) => {
                     this.silent_beats = 0;
                     match message {
@@ -189,7 +205,8 @@ impl Stream for Messages {
                             return Poll::Ready(Some(Err(error)));
                         }
                         Message::Close(_) => return Poll::Ready(None),
-                        Message::Ping(_) | Message::Pong(_) => {}
+                        Message::Ping(_) => this.pong_waits = true,
+                        Message::Pong(_) => {}
                     }
                     continue;
                 }

@@ -20,6 +20,11 @@ pub(crate) const PASSWORD: &str = "pencil";
 static CREDENTIALS: LazyLock<Credentials> =
     LazyLock::new(|| Credentials::new(&PASSWORD.into()).unwrap());
 
+/// What every account has instead of [`PASSWORD`].
+pub(crate) fn credentials() -> Credentials {
+    CREDENTIALS.clone()
+}
+
 /// A server for example.org with these accounts.
 pub(crate) async fn server(names: &[&str]) -> Server {
     with(Settings::new("example.org"), names).await

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesOrdered, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use jid::Jid;
 use minidom::Element;
 use tokio::sync::oneshot;
@@ -660,8 +660,14 @@ impl<'a> Traffic<'a> {
         let Some(visitor) = &self.visitor else {
             return;
         };
-        let verdict = accept::believe(self.federation, self.server, &pair, &visitor.chain);
-        if let Some(verdict) = verdict {
+        if let Some(verdict) = accept::reject(self.server, &pair) {
+            self.decided(pair, &verdict);
+            return;
+        }
+        let chain = visitor.chain.clone();
+        // Mostly it is known at once, without a question to anybody.
+        let believed = accept::believe(self.federation, self.server, &pair, &chain);
+        if let Some(Some(verdict)) = believed.now_or_never() {
             self.decided(pair, &verdict);
             return;
         }
@@ -676,7 +682,10 @@ impl<'a> Traffic<'a> {
         }
         let (federation, server) = (self.federation.clone(), self.server.clone());
         self.calls.push(Box::pin(async move {
-            let verdict = accept::call_back(&federation, &server, &pair, &id, &key).await;
+            let verdict = match accept::believe(&federation, &server, &pair, &chain).await {
+                Some(verdict) => verdict,
+                None => accept::call_back(&federation, &server, &pair, &id, &key).await,
+            };
             (pair, verdict)
         }));
     }

@@ -22,6 +22,7 @@ use crate::server::{Settings, testing};
 use crate::xmpp::{ns, tls};
 
 mod component;
+mod machine;
 
 const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='example.org' version='1.0'>";
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -39,7 +40,10 @@ impl House {
     }
 
     async fn with(settings: Settings) -> Self {
-        let server = testing::with(settings, &["romeo", "juliet"]).await;
+        Self::of(testing::with(settings, &["romeo", "juliet"]).await)
+    }
+
+    fn of(server: Server) -> Self {
         let pair = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
         let key = pair.signing_key.serialize_der().try_into().unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
