@@ -296,6 +296,10 @@ impl Prepared {
             feature::archive::maintain(server, stop)
         });
         let server = home.server.clone();
+        supervisor.spawn(Phase::Listeners, "server/block-lists", |stop| {
+            feature::block_lists::maintain(server, stop)
+        });
+        let server = home.server.clone();
         supervisor.spawn(Phase::Listeners, "server/push", |stop| {
             feature::push::maintain(server, stop)
         });
@@ -331,9 +335,9 @@ impl Home {
                 move |socket: Messages, peer: Peer| -> BoxFuture<'static, ()> {
                     let (streams, stop) = (streams.clone(), ending.clone());
                     Box::pin(async move {
-                        let (socket, address) = (Box::new(socket), peer.address.ip());
+                        let (line, address) = (socket.line(), peer.address.ip());
                         streams
-                            .serve_websocket(socket, address, peer.secure, stop)
+                            .serve_websocket(Box::new(socket), line, address, peer.secure, stop)
                             .await;
                     })
                 },

@@ -2,14 +2,23 @@
 //! `{"error": "…"}` is a refusal, in a sentence.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::http::control::SOCKET;
 
+/// How long most answers may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 pub(super) async fn ask(data_dir: &Path, command: &str) -> Result<Value> {
-    match ask_if_running(data_dir, command).await? {
+    ask_for(data_dir, command, PATIENCE).await
+}
+
+/// As [`ask`], for as long as this.
+pub(super) async fn ask_for(data_dir: &Path, command: &str, patience: Duration) -> Result<Value> {
+    match ask_at(data_dir, command, patience).await? {
         Some(answer) => Ok(answer),
         None => bail!(
             "No moltis is running with {}; start it with `moltis run`",
@@ -19,8 +28,12 @@ pub(super) async fn ask(data_dir: &Path, command: &str) -> Result<Value> {
 }
 
 /// As [`ask`]; `None` where no process runs.
-#[cfg(unix)]
 pub(super) async fn ask_if_running(data_dir: &Path, command: &str) -> Result<Option<Value>> {
+    ask_at(data_dir, command, PATIENCE).await
+}
+
+#[cfg(unix)]
+async fn ask_at(data_dir: &Path, command: &str, patience: Duration) -> Result<Option<Value>> {
     use std::io::ErrorKind;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,9 +60,12 @@ pub(super) async fn ask_if_running(data_dir: &Path, command: &str) -> Result<Opt
         stream.read_to_string(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(10), answer)
+    let answer = tokio::time::timeout(patience, answer)
         .await
-        .context("The running moltis did not answer within ten seconds; look at its log")?
+        .with_context(|| {
+            let seconds = patience.as_secs();
+            format!("The running moltis did not answer within {seconds} s; look at its log")
+        })?
         .context("The running moltis broke off; look at its log")?;
     if answer.is_empty() {
         bail!("The running moltis broke off; look at its log");
@@ -63,6 +79,6 @@ pub(super) async fn ask_if_running(data_dir: &Path, command: &str) -> Result<Opt
 }
 
 #[cfg(not(unix))]
-pub(super) async fn ask_if_running(_: &Path, _: &str) -> Result<Option<Value>> {
+async fn ask_at(_: &Path, _: &str, _: Duration) -> Result<Option<Value>> {
     bail!("{SOCKET} needs a Unix system; look at the status page instead")
 }

@@ -13,6 +13,7 @@ mod invite;
 mod register;
 mod reload;
 mod run;
+mod s2s;
 mod secret;
 mod status;
 
@@ -95,6 +96,7 @@ enum Command {
     Users(accounts::List),
     Invite(invite::Arguments),
     Reload(reload::Arguments),
+    S2s(s2s::Arguments),
     Status(status::Arguments),
     Backup(backup::Backup),
     Restore(backup::Restore),
@@ -145,6 +147,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Users(arguments) => block_on(accounts::list(globals, &arguments))?,
         Command::Invite(arguments) => block_on(invite::run(globals, arguments))?,
         Command::Reload(arguments) => block_on(reload::run(globals, &arguments))?,
+        Command::S2s(arguments) => block_on(s2s::run(globals, arguments))?,
         Command::Status(arguments) => block_on(status::run(globals, &arguments))?,
         Command::Backup(arguments) => backup::backup(globals, &arguments),
         Command::Restore(arguments) => backup::restore(globals, &arguments),

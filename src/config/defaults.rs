@@ -162,6 +162,7 @@ impl Default for XmppServer {
             shared_groups: Vec::new(),
             rooms: Rooms::default(),
             contact: BTreeMap::new(),
+            block_lists: Vec::new(),
             welcome: Welcome::default(),
             federation: Federation::default(),
             limits: Limits::default(),

@@ -236,6 +236,7 @@ pub struct XmppServer {
     pub rooms: Rooms,
     /// URIs by purpose (XEP-0157).
     pub contact: BTreeMap<String, Vec<String>>,
+    pub block_lists: Vec<BlockList>,
     pub welcome: Welcome,
     pub federation: Federation,
     pub limits: Limits,
@@ -243,6 +244,13 @@ pub struct XmppServer {
     pub bots: Vec<jid::BareJid>,
     /// Where others find the pages of this server: [`Config::web_url`]. `None`: only this machine does.
     pub pages: Option<url::Url>,
+}
+
+/// One table of `[[xmpp_server.block_lists]]`: a node of a pubsub service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockList {
+    pub service: jid::BareJid,
+    pub node: String,
 }
 
 impl XmppServer {

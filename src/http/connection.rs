@@ -24,8 +24,11 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 use tracing::{debug, warn};
 
+use super::metered::Metered;
 use crate::runtime::{Stop, contain};
-use crate::server::listener::Addresses;
+use crate::server::Server;
+use crate::server::abuse::{Addresses, Transport};
+use crate::server::stream::Line;
 
 /// The first byte, the handshake, and the head of each request have so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,6 +66,8 @@ pub(super) struct Connections {
     /// `None`: there is no certificate, and what speaks TLS is not understood.
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) limit: Limit,
+    /// Where refusals are counted.
+    pub(super) server: Option<Server>,
 }
 
 impl Connections {
@@ -87,10 +92,20 @@ impl Connections {
             };
             let address = peer.ip().to_canonical();
             let most = (self.limit)(address).unwrap_or_default();
-            let Some(counted) = addresses.admit(address, most) else {
-                debug!(%address, "An address has as many connections as it may have");
-                continue;
+            let counted = match addresses.admit(address, most) {
+                Ok(counted) => counted,
+                Err(refusal) => {
+                    if let Some(server) = &self.server {
+                        server.abuse().refused(refusal, &address);
+                    } else {
+                        debug!(%address, "{}", refusal.sentence());
+                    }
+                    continue;
+                }
             };
+            if let Some(server) = &self.server {
+                server.abuse().meters.connected(Transport::Http);
+            }
             let (connections, stop) = (self.clone(), stop.clone());
             tasks.spawn(async move {
                 contain("An HTTP connection", connections.one(tcp, peer, stop)).await;
@@ -128,9 +143,13 @@ impl Connections {
 async fn answer(
     mut app: Router,
     arrival: Arrival,
+    line: Option<Line>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     request.extensions_mut().insert(arrival);
+    if let Some(line) = line {
+        request.extensions_mut().insert(line);
+    }
     app.call(request.map(Body::new)).await
 }
 
@@ -138,7 +157,11 @@ async fn http_1<S>(stream: S, app: Router, arrival: Arrival, stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| answer(app.clone(), arrival, request));
+    // A WebSocket takes over all of the connection.
+    let line = Line::default();
+    let stream = Metered::new(stream, line.clone());
+    let service =
+        service_fn(move |request| answer(app.clone(), arrival, Some(line.clone()), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
@@ -157,7 +180,7 @@ async fn http_2<S>(stream: S, app: Router, arrival: Arrival, stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| answer(app.clone(), arrival, request));
+    let service = service_fn(move |request| answer(app.clone(), arrival, None, request));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(SILENCE)

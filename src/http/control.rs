@@ -31,6 +31,9 @@ pub const SOCKET: &str = "moltis.sock";
 /// An order has a JID and a password at most; more is a mistake.
 const MAX_LINE: u64 = 16_384;
 
+/// How long a connection may take: a little more than the longest order.
+const LONGEST: Duration = Duration::from_secs(110);
+
 /// The embedded server, where there is one.
 pub type Orders = Option<Server>;
 
@@ -112,7 +115,7 @@ impl Control {
                     };
                     let (look, reload, orders) = (Arc::clone(&look), Arc::clone(&reload), orders.clone());
                     connections.spawn(async move {
-                        let answered = tokio::time::timeout(Duration::from_secs(15), answer(stream, &look, &reload, orders.as_ref()));
+                        let answered = tokio::time::timeout(LONGEST, answer(stream, &look, &reload, orders.as_ref()));
                         match answered.await {
                             Ok(Ok(())) => {}
                             Ok(Err(err)) => debug!("A control connection broke off: {err}"),

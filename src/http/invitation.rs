@@ -19,7 +19,7 @@ use url::form_urlencoded;
 
 use super::visit::Visit;
 use super::{Peer, Shown, qr};
-use crate::server::accounts::Throttle;
+use crate::server::abuse::{Refusal, Throttle};
 use crate::server::invitations::{self, Invitation};
 use crate::server::{Server, StanzaError};
 
@@ -72,13 +72,14 @@ async fn find(
     token: &str,
 ) -> Result<Option<invitations::Shown>, StatusCode> {
     let address = peer.address.ip();
-    if pages.misses.refusal(address).is_some() {
+    if pages.misses.refusal(&address).is_some() {
+        pages.server.abuse().refused(Refusal::Invitations, &address);
         return Err(StatusCode::TOO_MANY_REQUESTS);
     }
     let found = pages.server.invitation(token).await;
     let found = found.map_err(|_store| StatusCode::INTERNAL_SERVER_ERROR)?;
     if found.is_none() {
-        pages.misses.count(address);
+        pages.misses.count(&address);
     }
     Ok(found)
 }

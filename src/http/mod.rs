@@ -5,6 +5,7 @@ mod connection;
 pub mod control;
 mod host_meta;
 mod invitation;
+mod metered;
 mod metrics;
 pub mod qr;
 pub mod status;
@@ -95,6 +96,7 @@ pub async fn serve(listener: TcpListener, shown: Shown, stop: Stop) -> Result<()
     let connections = Connections {
         tls: shown.server.as_ref().map(|server| Arc::clone(&server.tls)),
         limit: limit(shown.config.clone()),
+        server: shown.server.as_ref().map(|server| server.server.clone()),
         app: app.with_state(shown),
     };
     connections.serve(listener, stop).await
@@ -117,7 +119,7 @@ fn server_routes(server: &EmbeddedServer) -> Router<Shown> {
         let service = service.clone();
         async move {
             let config = Arc::clone(&shown.config.borrow());
-            websocket::accept(upgrade, &visit, &config.server, service)
+            websocket::accept(upgrade, &visit, &config, service)
         }
     };
     let challenge = Arc::clone(&server.challenge);
@@ -216,6 +218,9 @@ async fn show_metrics(State(shown): State<Shown>) -> Response {
     match &shown.metrics {
         Some(handle) => {
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+            if let Some(server) = &shown.server {
+                server.server.publish_metrics();
+            }
             (kind, metrics::render(handle, &(shown.look)())).into_response()
         }
         None => StatusCode::NOT_FOUND.into_response(),

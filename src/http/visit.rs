@@ -9,6 +9,7 @@ use url::{Host, Origin, Url};
 
 use super::connection::Arrival;
 use crate::config::Server;
+use crate::server::stream::Line;
 
 /// What a proxy adds; a request with one of them has not come from the peer itself.
 const FORWARDED: [&str; 4] = [
@@ -27,6 +28,8 @@ pub(super) struct Visit {
     /// What the client believes to speak to: `Host`, or `:authority` of HTTP/2.
     authority: String,
     headers: HeaderMap,
+    /// The connection itself, where it is of HTTP/1.1.
+    line: Line,
 }
 
 /// Who is at the other end, seen through the proxies that are trusted.
@@ -54,6 +57,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
             tls: arrival.is_some_and(|arrival| arrival.tls),
             authority: authority.to_owned(),
             headers: parts.headers.clone(),
+            line: parts.extensions.get::<Line>().cloned().unwrap_or_default(),
         })
     }
 }
@@ -91,6 +95,11 @@ impl Visit {
             Url::parse(origin).is_ok_and(|origin| origin.origin() == external.origin())
         });
         is_external || self.is_own_origin(origin)
+    }
+
+    /// What counts the bytes of the connection.
+    pub(super) fn line(&self) -> Line {
+        self.line.clone()
     }
 
     /// What the browser says of itself.
@@ -219,6 +228,7 @@ pub(super) mod tests {
                 .get(header::HOST)
                 .map_or(String::new(), |host| host.to_str().unwrap().to_owned()),
             headers,
+            line: Line::default(),
         }
     }
 

@@ -19,8 +19,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tracing::debug;
 
 use super::visit::{Peer, Visit};
-use crate::config::Server;
+use crate::config::Config;
 use crate::runtime::Stop;
+use crate::server::stream::Line;
 
 /// Where host-meta says it is.
 pub const PATH: &str = "/xmpp-websocket";
@@ -31,6 +32,10 @@ const PROTOCOL: &str = "xmpp";
 /// A ping goes out when nothing has come for so long; twice as long, and the peer is gone. Proxies cut what is silent
 /// for a minute.
 const SILENCE: Duration = Duration::from_secs(45);
+
+/// What frames may add to what they carry until somebody is logged in. The largest message is that of a stanza, and is
+/// put together before anybody sees it; but so much alone may come.
+const ON_THE_WIRE: usize = 2;
 
 /// Serves one connection to its end. Dropped when the process ends.
 pub type Serve = Arc<dyn Fn(Messages, Peer) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -62,10 +67,11 @@ pub fn service(limit: usize) -> (Service, Waiting) {
 pub(super) fn accept(
     upgrade: WebSocketUpgrade,
     visit: &Visit,
-    server: &Server,
+    config: &Config,
     service: Service,
 ) -> Response {
     let Service { accepted, limit } = service;
+    let server = &config.server;
     if !visit.may_connect(server) {
         return (StatusCode::FORBIDDEN, "This origin may not connect\n").into_response();
     }
@@ -75,6 +81,11 @@ pub(super) fn accept(
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
     let peer = visit.client(server);
+    let (line, limits) = (visit.line(), &config.xmpp_server.limits);
+    line.open(
+        limits.c2s_bytes_per_second,
+        limits.preauth_bytes.saturating_mul(ON_THE_WIRE),
+    );
     // Fragments are put together up to the size of a message, so a message in many is no larger than one in one piece. The
     // buffers are taken for each connection: most are idle.
     upgrade
@@ -83,7 +94,11 @@ pub(super) fn accept(
         .read_buffer_size(4096)
         .write_buffer_size(0)
         .on_upgrade(move |socket| async move {
-            if accepted.send((Messages::new(socket), peer)).await.is_err() {
+            if accepted
+                .send((Messages::new(socket, line), peer))
+                .await
+                .is_err()
+            {
                 debug!("A WebSocket came while the process ends");
             }
         })
@@ -116,12 +131,13 @@ pub struct Messages {
     /// Whether anything came since the last beat, and how many beats nothing did.
     silent_beats: u32,
     ping_is_due: bool,
+    line: Line,
     /// The answer to a ping has not left yet.
     pong_waits: bool,
 }
 
 impl Messages {
-    fn new(socket: WebSocket) -> Self {
+    fn new(socket: WebSocket, line: Line) -> Self {
         let start = tokio::time::Instant::now() + SILENCE;
         let mut beat = tokio::time::interval_at(start, SILENCE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -130,8 +146,14 @@ impl Messages {
             beat,
             silent_beats: 0,
             ping_is_due: false,
+            line,
             pong_waits: false,
         }
+    }
+
+    /// What counts the bytes below.
+    pub fn line(&self) -> Line {
+        self.line.clone()
     }
 
     /// Sends the ping that is due, as soon as there is room for it.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::mail::Mail;
+use super::mail::{Budget, Mail};
 use super::session::{MAILBOX, Sender};
 use super::stanza::Stanza;
 use super::{Host, Server, StanzaError};
@@ -34,6 +34,7 @@ pub struct Component {
 #[derive(Clone)]
 struct Link {
     mailbox: mpsc::Sender<Mail>,
+    budget: Budget,
     /// Ends the stream.
     end: CancellationToken,
 }
@@ -92,6 +93,7 @@ impl Component {
         let end = CancellationToken::new();
         *link = Some(Link {
             mailbox: sender,
+            budget: Budget::default(),
             end: end.clone(),
         });
         Some(Attached {
@@ -101,20 +103,31 @@ impl Component {
         })
     }
 
-    /// Puts a stanza into the mailbox; `Err`: nobody is there to read it.
+    /// Puts a stanza into the mailbox; `Err`: nobody is there to read it, or nobody does.
     async fn send(&self, mail: Mail) -> Result<(), Mail> {
         let Some(link) = self.link().clone() else {
             return Err(mail);
+        };
+        let mail = match link.budget.try_weigh(mail) {
+            Ok(mail) => mail,
+            Err(mail) => {
+                let weighed = link.budget.weigh(mail, PATIENCE).await;
+                weighed.inspect_err(|_| self.give_up(&link))?
+            }
         };
         let sent = link.mailbox.send_timeout(mail, PATIENCE).await;
         sent.map_err(|error| match error {
             SendTimeoutError::Closed(mail) => mail,
             SendTimeoutError::Timeout(mail) => {
-                warn!(domain = %self.domain, "A component does not read; its stream is ended");
-                link.end.cancel();
+                self.give_up(&link);
                 mail
             }
         })
+    }
+
+    fn give_up(&self, link: &Link) {
+        warn!(domain = %self.domain, "A component does not read; its stream is ended");
+        link.end.cancel();
     }
 }
 

@@ -7,11 +7,13 @@ use jid::Jid;
 use minidom::Element;
 use tracing::error;
 
+use super::abuse::Refusal;
 use super::account::Account;
 use super::router::{IqType, Reply, Request, Target};
 use super::session::Session;
 use super::stanza::Stanza;
 use super::{Server, StanzaError};
+use crate::xmpp::ns;
 
 /// What kind of IQ it is; `None`: none that RFC 6120, 8.2.3 knows.
 enum Shape {
@@ -54,6 +56,9 @@ impl Server {
         stanza: Stanza,
     ) -> Result<(), StanzaError> {
         let shape = shape(&stanza)?;
+        if let Shape::Request(_, payload) = &shape {
+            self.may_request(session, payload)?;
+        }
         let own = Jid::from(session.account().jid().clone());
         let to = stanza.to().cloned().unwrap_or_else(|| own.clone());
         if to == own {
@@ -84,6 +89,18 @@ impl Server {
         }
         self.route(stanza, Some(session)).await;
         Ok(())
+    }
+
+    /// So many requests at once; a ping is always answered. Whose bytes are not limited may ask as much as they like.
+    fn may_request(&self, session: &Session, payload: &Element) -> Result<(), StanzaError> {
+        let account = session.account().jid();
+        let is_limited = self.settings().limits.c2s_bytes_per_second > 0;
+        let is_free = payload.is("ping", ns::PING) || session.origin.is_own_bot();
+        if is_free || !is_limited || self.abuse().requests.take(account) {
+            return Ok(());
+        }
+        self.abuse().refused(Refusal::Requests, account);
+        Err(StanzaError::resource_constraint().text("You ask too much at once; try again later"))
     }
 
     /// An IQ for the domain itself.

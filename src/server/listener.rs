@@ -1,9 +1,7 @@
 //! Where clients come in: a TCP port whose connections are served each by a task of its own.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::accounts::subscriber;
+pub use super::abuse::{Addresses, Counted};
 use super::s2s;
 use super::stream::{Security, Streams};
 use crate::config::XmppServer;
@@ -148,50 +146,6 @@ async fn serve_pipes(
     Ok(())
 }
 
-/// How many connections an address has, over all listeners.
-#[derive(Clone, Debug, Default)]
-pub struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A connection that is counted until it is dropped.
-#[derive(Debug)]
-pub struct Counted {
-    addresses: Addresses,
-    address: IpAddr,
-}
-
-impl Addresses {
-    /// Counts one more, unless there are as many as there may be.
-    pub fn admit(&self, address: IpAddr, most: usize) -> Option<Counted> {
-        let address = subscriber(address);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if most > 0 && *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Counted {
-            addresses: self.clone(),
-            address,
-        })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut counts = self
-            .addresses
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// IPv4 that came in over IPv6 is IPv4.
 fn canonical(address: IpAddr) -> IpAddr {
     match address {
@@ -228,10 +182,15 @@ async fn listen(
         };
         let address = canonical(peer.ip());
         let most = streams.server().settings().limits.connections_per_ip;
-        let Some(counted) = addresses.admit(address, most) else {
-            debug!(%address, "An address has as many connections as it may have");
-            continue;
+        let abuse = streams.server().abuse();
+        let counted = match addresses.admit(address, most) {
+            Ok(counted) => counted,
+            Err(refusal) => {
+                abuse.refused(refusal, &address);
+                continue;
+            }
         };
+        abuse.meters.connected(security.transport());
         if matches!(security, Security::Server | Security::ServerTls) {
             s2s::watch_over(&tcp);
         } else if let Err(err) = tcp.set_nodelay(true) {
@@ -252,23 +211,6 @@ async fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_has_so_many_connections_at_once() {
-        let addresses = Addresses::default();
-        let address: IpAddr = "192.0.2.1".parse().unwrap();
-        let first = addresses.admit(address, 2).unwrap();
-        let second = addresses.admit(address, 2);
-        assert!(second.is_some());
-        assert!(addresses.admit(address, 2).is_none());
-        assert!(addresses.admit("192.0.2.2".parse().unwrap(), 2).is_some());
-        drop(first);
-        let third = addresses.admit(address, 2);
-        assert!(third.is_some());
-        drop((second, third));
-        assert!(addresses.0.lock().unwrap().is_empty(), "nothing is left");
-        assert!(addresses.admit(address, 0).is_some(), "0: no limit");
-    }
 
     #[test]
     fn ipv4_over_ipv6_is_the_same_address() {

@@ -6,6 +6,7 @@
 //! A stream binds a [`Session`] and hands over what it reads with [`Server::receive`], which stamps the sender and
 //! routes; what is for the client waits in the session's mailbox. Nothing here owns a socket.
 
+pub mod abuse;
 pub mod account;
 pub mod accounts;
 pub mod archive;
@@ -54,6 +55,7 @@ use minidom::Element;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use self::abuse::{Direction, Refusal};
 use self::account::Account;
 use self::accounts::{Accounts, Change};
 use self::invitations::Invitations;
@@ -104,6 +106,7 @@ struct Inner {
     federation: OnceLock<s2s::Federation>,
     closing: Arc<AtomicBool>,
     extensions: extensions::Extensions,
+    abuse: abuse::Abuse,
 }
 
 impl std::fmt::Debug for Server {
@@ -135,6 +138,7 @@ impl Server {
             federation: OnceLock::new(),
             closing: Arc::default(),
             extensions: extensions::Extensions::default(),
+            abuse: abuse::Abuse::default(),
         }));
         let mut router = Router::default();
         roster::register(&mut router).context("Failed to set up rosters")?;
@@ -193,6 +197,11 @@ impl Server {
     /// What features remember of the server as a whole.
     pub fn extensions(&self) -> &extensions::Extensions {
         &self.0.extensions
+    }
+
+    /// Who asks for too much, and what is counted.
+    pub fn abuse(&self) -> &abuse::Abuse {
+        &self.0.abuse
     }
 
     /// Who may log in.
@@ -401,6 +410,7 @@ impl Server {
             .filter(|session| *session.jid() != full)
             .count();
         if others >= most {
+            self.abuse().refused(Refusal::Sessions, jid);
             return Err(StanzaError::resource_constraint()
                 .text("This account has as many sessions as it may have"));
         }
@@ -475,6 +485,7 @@ impl Server {
         let Some(stanza) = Stanza::new(from, to, element) else {
             return Err(StreamError::new("unsupported-stanza-type"));
         };
+        self.abuse().meters.stanza(Direction::In, kind);
         let refusable = stanza.refusable();
         let outcome = match kind {
             _ if malformed => Err(StanzaError::jid_malformed()),
@@ -543,8 +554,10 @@ impl Server {
             match stanza.kind() {
                 Kind::Iq => self.iq_to_domain(sender.session(), stanza).await,
                 Kind::Message => {
-                    self.refuse(&stanza, &StanzaError::service_unavailable())
-                        .await;
+                    if !feature::block_lists::take(self, &stanza) {
+                        let error = StanzaError::service_unavailable();
+                        self.refuse(&stanza, &error).await;
+                    }
                 }
                 Kind::Presence => {}
             }

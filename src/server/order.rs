@@ -1,15 +1,22 @@
 //! What the operator's command line asks for: through the control socket of a running process, or directly on the store.
 //! The same code does it either way.
 
-use jid::{BareJid, NodePart};
+use std::time::Duration;
+
+use jid::{BareJid, DomainPart, NodePart};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::invitations::{Invitation, Made};
+use super::s2s::{Failure, Obstacle, Pair, Step, walk};
 use super::{Server, StanzaError, accounts};
 use crate::config::Registration;
 use crate::xmpp::datetime;
+
+/// How long the way to another server may take, all its hosts together.
+const WALK: Duration = Duration::from_secs(100);
 
 /// A line of the control socket, as JSON.
 #[derive(Clone, Serialize, Deserialize)]
@@ -38,6 +45,11 @@ pub enum Order {
     Revoke {
         invitation: String,
     },
+    /// Goes the way to another server; `from`: as which of our domains.
+    Walk {
+        to: String,
+        from: Option<String>,
+    },
 }
 
 impl std::fmt::Debug for Order {
@@ -50,6 +62,7 @@ impl std::fmt::Debug for Order {
             Self::Invite { .. } => "Invite",
             Self::Invitations => "Invitations",
             Self::Revoke { .. } => "Revoke",
+            Self::Walk { .. } => "Walk",
         })
     }
 }
@@ -108,6 +121,7 @@ impl Server {
                     ));
                 }
             }
+            Order::Walk { to, from } => return self.walk(&to, from.as_deref()).await,
         }
         Ok(json!({}))
     }
@@ -149,6 +163,47 @@ impl Server {
         let made = self.invitations().make(invitation).await;
         let made = made.map_err(|error| refusal("No invitation could be made", &error))?;
         Ok(self.told(&made))
+    }
+
+    /// The steps to another server, and how they ended.
+    async fn walk(&self, to: &str, from: Option<&str>) -> Result<Value, String> {
+        let domain = |text: &str| {
+            let domain = DomainPart::new(text);
+            domain
+                .map(|domain| domain.as_str().to_owned())
+                .map_err(|err| format!("{text} is no domain: {err}"))
+        };
+        let remote = domain(to)?;
+        let local = domain(from.unwrap_or(self.domain()))?;
+        if !self.serves(&local) {
+            return Err(format!(
+                "{local} is not of this server, whose domain is {}",
+                self.domain()
+            ));
+        }
+        if self.serves(&remote) {
+            return Err(format!("{remote} is this server itself; name another"));
+        }
+        let mut steps = Vec::new();
+        let pair = Pair::new(local, remote);
+        let outcome = {
+            let mut watch = |step: Step| steps.push(step);
+            timeout(WALK, Box::pin(walk(self, &pair, &mut watch))).await
+        };
+        let failure = match outcome {
+            Ok(outcome) => outcome.err(),
+            Err(_elapsed) => Some(Failure {
+                obstacle: Obstacle::Unreachable,
+                text: format!("{} took longer than {} s", pair.remote, WALK.as_secs()),
+            }),
+        };
+        Ok(json!({
+            "from": pair.local,
+            "to": pair.remote,
+            "ok": failure.is_none(),
+            "steps": steps,
+            "failure": failure,
+        }))
     }
 
     /// An invitation as the command line prints it.

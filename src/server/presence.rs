@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 use tracing::warn;
 
+use super::abuse::Refusal;
 use super::account::Account;
+use super::feature::{block_lists, strangers};
 use super::mail::Mail;
 use super::roster;
 use super::router::Happening;
@@ -19,6 +21,9 @@ use crate::xmpp::ns;
 
 /// Directed presences are remembered for so many addresses, to tell them when the session ends.
 const MOST_DIRECTED: usize = 1_000;
+const MOST_DIRECTED_BYTES: usize = 128 * 1_024;
+/// So many requests may wait for an answer of one account: they take up its contact list.
+const MOST_PENDING: usize = 500;
 
 /// RFC 6121, 4.7.2.3: an integer from -128 to 127.
 fn priority(presence: &Stanza) -> Result<i8, StanzaError> {
@@ -49,6 +54,9 @@ impl Server {
             ("unavailable", None) => self.unavailable(session, stanza).await,
             ("" | "unavailable", Some(to)) => {
                 self.may_leave(session.account(), &to).await?;
+                if kind.is_empty() {
+                    self.may_show(session, &to)?;
+                }
                 self.rewrite_presence(session, &mut stanza).await;
                 self.directed(session, stanza, &to).await;
             }
@@ -61,9 +69,44 @@ impl Server {
                 let request = Request::of(kind).ok_or_else(StanzaError::bad_request)?;
                 let to = to.ok_or_else(StanzaError::bad_request)?.into_bare();
                 self.may_leave(session.account(), &bare(&to)).await?;
+                let abuse = self.abuse();
+                if request == Request::Subscribe
+                    && !session.origin.is_own_bot()
+                    && !abuse.subscriptions.take(session.account().jid())
+                {
+                    abuse.refused(Refusal::Subscriptions, session.account().jid());
+                    return Err(StanzaError::resource_constraint()
+                        .text("You ask too many people at once; try again later"));
+                }
                 self.subscribe(session.account(), &to, request, stanza)
                     .await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a session may show itself to one more address: each is remembered, to be told when it ends (RFC 6121, 4.6).
+    fn may_show(&self, session: &Arc<Session>, to: &Jid) -> Result<(), StanzaError> {
+        let (abuse, account) = (self.abuse(), session.account().jid());
+        let is_new = {
+            let directed = session.directed();
+            let bytes = directed.iter().map(|to| to.as_str().len()).sum::<usize>();
+            let fits = directed.len() < MOST_DIRECTED && bytes < MOST_DIRECTED_BYTES;
+            if directed.contains(to) {
+                None
+            } else {
+                Some(fits)
+            }
+        };
+        if is_new == Some(false) {
+            abuse.refused(Refusal::Directed, account);
+            return Err(StanzaError::resource_constraint()
+                .text("You show yourself to as many addresses as you may"));
+        }
+        if !session.origin.is_own_bot() && !abuse.directed.take(account) {
+            abuse.refused(Refusal::Directed, account);
+            return Err(StanzaError::resource_constraint()
+                .text("You show yourself too often; try again later"));
         }
         Ok(())
     }
@@ -143,7 +186,7 @@ impl Server {
             let mut directed = session.directed();
             if stanza.type_() == "unavailable" {
                 directed.remove(to);
-            } else if directed.len() < MOST_DIRECTED {
+            } else {
                 directed.insert(to.clone());
             }
         }
@@ -237,8 +280,12 @@ impl Server {
                 }
             }
             kind => {
-                if let Some(request) = Request::of(kind)
-                    && self.may_enter(account, &stanza).await
+                let Some(request) = Request::of(kind) else {
+                    return;
+                };
+                if let Err(error) = self.may_ask(account, request, &stanza).await {
+                    self.refuse(&stanza, &error).await;
+                } else if self.may_enter(account, &stanza).await
                     && let Err(error) = self.asked(account, request, stanza).await
                 {
                     warn!(account = %account.jid(), ?error, "A subscription request was not kept");
@@ -359,6 +406,43 @@ impl Server {
             Box::pin(self.route(stanza, None)).await;
         }
         self.show_or_hide(account, to, outcome).await;
+        Ok(())
+    }
+
+    /// Whether a request of somebody whom the account does not know may come to it.
+    async fn may_ask(
+        &self,
+        account: &Arc<Account>,
+        request: Request,
+        stanza: &Stanza,
+    ) -> Result<(), StanzaError> {
+        let from = stanza.from().to_bare();
+        if request != Request::Subscribe || from == *account.jid() {
+            return Ok(());
+        }
+        let roster = account.roster(self).await?;
+        let is_new = !roster.state(&from).pending_in;
+        if !is_new || !strangers::is_stranger(self, account, stanza.from()).await? {
+            return Ok(());
+        }
+        // To those who are blocked the account looks as if nobody were there: nothing is said to them here.
+        if !self.may_enter(account, stanza).await && !block_lists::is_listed(self, &from) {
+            return Ok(());
+        }
+        block_lists::check(self, &from)?;
+        let abuse = self.abuse();
+        let waiting = roster.count(|contact| contact.state.pending_in);
+        if waiting >= MOST_PENDING || !abuse.requests_for.take(account.jid()) {
+            abuse.refused(Refusal::RequestsFor, account.jid());
+            return Err(StanzaError::resource_constraint()
+                .text("Too many want to see this person's presence; try again later"));
+        }
+        let domain = from.domain().as_str();
+        if !self.is_local(domain) && !abuse.domains.take(&domain.to_owned()) {
+            abuse.refused(Refusal::Domain, &domain);
+            return Err(StanzaError::resource_constraint()
+                .text("Your server asks too many people here who do not know its users"));
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use jid::{BareJid, NodeRef};
 use secrecy::SecretString;
 use tracing::{error, info};
 
+use super::abuse::Refusal;
 use super::invitations::{Invitation, Shown};
 use super::{Server, StanzaError, accounts};
 use crate::config::Registration;
@@ -52,19 +53,21 @@ impl Server {
         let throttle = self.accounts().registrations();
         let limits = &self.settings().limits;
         throttle.set_limit(limits.registrations_per_ip_per_hour);
-        if let Some(rest) = throttle.refusal(address) {
+        if let Some(rest) = throttle.refusal(&address) {
+            self.abuse().refused(Refusal::Registrations, &address);
             let minutes = rest.as_secs().div_ceil(60);
             return Err(StanzaError::resource_constraint().text(format!(
                 "Too many accounts were made from your address; try again in {minutes} minutes"
             )));
         }
         // Before the work, so that many at once are not all let through.
-        throttle.count(address);
+        throttle.count(&address);
         let (server, shown) = (self.clone(), shown.cloned());
         // Who goes away meanwhile has an account and a used invitation, or neither.
         let made = to_the_end(async move {
             let invitation = server.make(&name, password, shown.as_ref()).await?;
             let jid = server.accounts().jid(&name);
+            server.abuse().meters.registered();
             info!(%jid, %address, invited = invitation.is_some(), "An account was registered");
             if let Some(invitation) = invitation {
                 server.introduce(&jid, &invitation).await;
@@ -75,7 +78,7 @@ impl Server {
             .await
             .unwrap_or_else(|| Err(StanzaError::internal_server_error()));
         if made.is_err() {
-            throttle.take_back(address);
+            throttle.take_back(&address);
         }
         made
     }

@@ -178,6 +178,16 @@ impl Roster {
         contact.map(|contact| contact.state).unwrap_or_default()
     }
 
+    /// How many stored ones this holds for.
+    pub fn count(&self, wanted: impl Fn(&Contact) -> bool) -> usize {
+        let inner = self.inner();
+        inner
+            .contacts
+            .values()
+            .filter(|contact| wanted(contact))
+            .count()
+    }
+
     /// Those for whom this holds, in order.
     pub fn those(&self, wanted: impl Fn(&Contact) -> bool) -> Vec<(BareJid, Contact)> {
         if self.groups.concerns(&self.account) {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::extensions::Extensions;
-use super::mail::Mail;
+use super::mail::{Budget, Mail};
 use super::stanza::Stanza;
 use super::{StanzaError, StreamError};
 use crate::storage::Answer;
@@ -55,6 +55,8 @@ pub struct Session {
     jid: FullJid,
     account: Arc<Account>,
     mailbox: mpsc::Sender<Mail>,
+    /// Of the mailbox, and of what the client has not acknowledged.
+    budget: Budget,
     available: RwLock<Option<Available>>,
     /// Whom a directed presence was sent, and nobody since told otherwise (RFC 6121, 4.6).
     directed: Mutex<BTreeSet<Jid>>,
@@ -93,6 +95,7 @@ impl Session {
             jid,
             account,
             mailbox,
+            budget: Budget::default(),
             available: RwLock::default(),
             directed: Mutex::default(),
             interested: AtomicBool::new(false),
@@ -120,6 +123,13 @@ impl Session {
     /// Puts a stanza into the mailbox. A full one is waited for, up to [`PATIENCE`]; a client that then still reads
     /// nothing is ended. `Err`: it was not delivered, and the session is gone or as good as gone.
     pub async fn send(&self, mail: Mail) -> Result<(), Mail> {
+        let mail = match self.budget.try_weigh(mail) {
+            Err(mail) if !self.parked.load(Ordering::Acquire) => {
+                let weighed = self.budget.weigh(mail, PATIENCE).await;
+                weighed.inspect_err(|_| self.give_up())?
+            }
+            weighed => weighed?,
+        };
         match self.mailbox.try_send(mail) {
             Ok(()) => Ok(()),
             Err(TrySendError::Closed(mail)) => Err(mail),
@@ -129,10 +139,7 @@ impl Session {
                 sent.map_err(|error| match error {
                     SendTimeoutError::Closed(mail) => mail,
                     SendTimeoutError::Timeout(mail) => {
-                        self.end(
-                            StreamError::new("resource-constraint")
-                                .text("You read more slowly than others write to you"),
-                        );
+                        self.give_up();
                         mail
                     }
                 })
@@ -140,14 +147,27 @@ impl Session {
         }
     }
 
-    /// As [`Self::send`], for what is not waited for: pushes, presence, copies to many. `false`: not delivered.
-    pub fn try_send(&self, mail: Mail) -> bool {
-        self.mailbox.try_send(mail).is_ok()
+    fn give_up(&self) {
+        self.end(
+            StreamError::new("resource-constraint")
+                .text("You read more slowly than others write to you"),
+        );
     }
 
-    /// How many stanzas the mailbox still has room for.
+    /// As [`Self::send`], for what is not waited for: pushes, presence, copies to many. `false`: not delivered.
+    pub fn try_send(&self, mail: Mail) -> bool {
+        let weighed = self.budget.try_weigh(mail).ok();
+        weighed.is_some_and(|mail| self.mailbox.try_send(mail).is_ok())
+    }
+
+    /// How many stanzas the mailbox still has room for, of those that are not large.
     pub fn room(&self) -> usize {
-        self.mailbox.capacity()
+        self.mailbox.capacity().min(self.budget.room(MAILBOX))
+    }
+
+    /// Whether there is hardly any room but that of what the client has to acknowledge.
+    pub(super) fn is_tight(&self) -> bool {
+        self.budget.room(MAILBOX) == 0
     }
 
     /// The last presence, where the session is available.

@@ -1,5 +1,6 @@
 //! RFC 6121 as its clients see it.
 
+mod floods;
 mod grammar;
 mod onslaught;
 

@@ -133,7 +133,7 @@ pub(super) async fn dial(settings: &Settings, target: &Target) -> Result<TcpStre
 }
 
 /// RFC 6120, 5.4. Until TLS begins we send nothing but a header and the request.
-async fn start_tls(tcp: TcpStream, domain: &str) -> Result<TcpStream, Error> {
+pub async fn start_tls(tcp: TcpStream, domain: &str) -> Result<TcpStream, Error> {
     let (mut stream, features, _) = open(tcp, domain).await?;
     if !features.can_starttls() {
         return Err(Error::NoTls);

@@ -25,3 +25,4 @@ pub mod tls;
 
 pub use client::{Acknowledged, Client, Dial, Event, Mechanism, Settings, Transport};
 pub use error::Error;
+pub use network::local_addresses;

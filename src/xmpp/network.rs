@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// From where IPv4 and IPv6 destinations would be reached; `None`: not at all.
-pub(super) type Addresses = [Option<IpAddr>; 2];
+type Addresses = [Option<IpAddr>; 2];
 
 pub(super) struct Watch {
     probe: Box<dyn FnMut() -> Addresses + Send>,
@@ -42,7 +42,7 @@ impl Watch {
 
 /// Asks the routing table by connecting a datagram socket, which sends nothing. The addresses are those of documentation
 /// (RFC 5737, RFC 3849): no host has them, and their route is the default one.
-pub(super) fn local_addresses() -> Addresses {
+pub fn local_addresses() -> [Option<IpAddr>; 2] {
     let reach = |from: IpAddr, to: IpAddr| {
         let socket = UdpSocket::bind(SocketAddr::new(from, 0)).ok()?;
         socket.connect(SocketAddr::new(to, 9)).ok()?;

@@ -52,6 +52,26 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
+/// Whether the roots of this system vouch for a chain, the server's own certificate first. Blocks while it reads them.
+pub fn vouch(chain: &[CertificateDer<'_>], domain: &str) -> Result<(), Error> {
+    let Some((own, issuers)) = chain.split_first() else {
+        return Err(Error::Tls("The chain is empty".to_owned()));
+    };
+    let (roots, _) = roots(None)?;
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|err| Error::Settings(err.to_string()))?;
+    let name = server_name(domain)?;
+    match verifier.verify_server_cert(own, issuers, &name, &[], UnixTime::now()) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InvalidCertificate(problem)) => {
+            Err(Error::Tls(unacceptable(&problem, domain)))
+        }
+        Err(err) => Err(Error::Tls(err.to_string())),
+    }
+}
+
 type Certificates = Vec<CertificateDer<'static>>;
 
 /// The system's roots and those from the settings; the latter once more by themselves.
@@ -92,15 +112,19 @@ pub async fn handshake<Io: AsyncRead + AsyncWrite + Unpin>(
     domain: &str,
     config: Arc<ClientConfig>,
 ) -> Result<TlsStream<Io>, Error> {
-    let name = ServerName::try_from(dns::ascii(domain)?).map_err(|err| {
-        Error::Settings(format!(
-            "\"{domain}\" is no name a certificate can have: {err}"
-        ))
-    })?;
+    let name = server_name(domain)?;
     TlsConnector::from(config)
         .connect(name, io)
         .await
         .map_err(|err| Error::Tls(explain(&err, domain)))
+}
+
+fn server_name(domain: &str) -> Result<ServerName<'static>, Error> {
+    ServerName::try_from(dns::ascii(domain)?).map_err(|err| {
+        Error::Settings(format!(
+            "\"{domain}\" is no name a certificate can have: {err}"
+        ))
+    })
 }
 
 /// What binds a login to this TLS connection.
@@ -128,6 +152,10 @@ fn explain(err: &io::Error, domain: &str) -> String {
     let Some(rustls::Error::InvalidCertificate(problem)) = tls else {
         return format!("TLS with the server of {domain} failed: {err}");
     };
+    unacceptable(problem, domain)
+}
+
+fn unacceptable(problem: &CertificateError, domain: &str) -> String {
     match problem {
         CertificateError::UnknownIssuer => format!(
             "Nobody we trust has signed the certificate of {domain}; where it is your own server, put its certificate, or that of its authority, in tls_ca_file"

@@ -70,6 +70,8 @@ const COMMANDS: &[&[&str]] = &[
     &["users"],
     &["invite"],
     &["reload"],
+    &["s2s"],
+    &["s2s", "test"],
     &["status"],
     &["backup"],
     &["restore"],

@@ -16,6 +16,7 @@ from browser import Browser
 from demo import Demo
 from ejabberd import Ejabberd
 from hostile import HostileServer
+from lab import PAIRS, Lab, Peer
 from models import Model
 from moltis import Moltis
 from prosody import Prosody
@@ -83,6 +84,33 @@ async def scene(authority, tmp_path):
 
 
 @pytest_asyncio.fixture(scope="session")
+async def laboratory(tmp_path_factory, authority):
+    lab = Lab(tmp_path_factory.mktemp("lab"), authority)
+    try:
+        yield await lab.start()
+    finally:
+        await lab.close()
+
+
+@pytest_asyncio.fixture
+async def lab(laboratory):
+    """Servers that federate; what a test changes of their network is mended after it."""
+    yield laboratory
+    await laboratory.leave()
+
+
+def pytest_generate_tests(metafunc):
+    """A test with `pair` runs with each pair of servers that federate, in each order."""
+    if "pair" in metafunc.fixturenames:
+        metafunc.parametrize("pair", PAIRS, ids="-".join, indirect=True)
+
+
+@pytest_asyncio.fixture
+async def pair(request, lab) -> list[Peer]:
+    """Two servers that run."""
+    return list(await asyncio.gather(*(lab.peer(label) for label in request.param)))
+
+
 async def embedded(tmp_path_factory, authority):
     """One for all attacks of a worker: what one of them breaks, the next notices. Nothing is slowed down."""
     limits = {"c2s_bytes_per_second": 0, "connections_per_ip": 100_000, "login_failures_per_ip": 1_000_000,
@@ -139,6 +167,9 @@ def pytest_collection_modifyitems(items):
         if inspect.iscoroutinefunction(item.obj):
             marker = item.get_closest_marker("limit")
             item.obj = limited(item.obj, marker.args[0] if marker else LIMIT)
+        # One worker has the machines and the servers on them.
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("lab"))
 
 
 def limited(test, seconds: float):
@@ -162,6 +193,9 @@ def pytest_runtest_makereport(item, call):
         frames = [frame for frame in traceback.extract_tb(call.excinfo.tb) if Path(frame.filename).parent == HERE]
         error = traceback.format_exception_only(call.excinfo.value)
         report.longrepr = "".join(traceback.format_list(frames) + error)
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and isinstance(lab, Lab):
+        report.sections.append(("the servers", lab.report()))
     world = getattr(item, "funcargs", {}).get("world")
     if report.when == "call" and report.failed and isinstance(world, World):
         report.sections.append(("the bots and the model", world.report()))
@@ -198,4 +232,5 @@ def write_failed(path: Path, session, stats: dict) -> None:
     failed = {report.nodeid for outcome in ("failed", "error") for report in stats.get(outcome, [])}
     ran = failed | {report.nodeid for report in stats.get("passed", [])}
     if len(ran) == session.config.stash.get(COLLECTED, session.testscollected):
-        path.write_text("".join(f"{name}\n" for name in sorted(failed)))
+        # pytest-xdist writes the group of a test behind its name.
+        path.write_text("".join(f"{name.removesuffix('@lab')}\n" for name in sorted(failed)))

@@ -4,8 +4,6 @@ import asyncio
 import subprocess
 from pathlib import Path
 
-import aiohttp
-
 from servers import COMPONENT_SECRET, DOMAIN, OPEN_DOMAIN, ROOMS, UPLOAD_LIMIT, Server
 
 CONFIGURATION = """
@@ -121,7 +119,7 @@ class Ejabberd(Server):
         await super().kill()
 
     async def api(self, command: str, **arguments) -> object:
-        async with aiohttp.ClientSession() as session:
+        async with self.session() as session:
             url = f"http://127.0.0.1:{self.http_port}/api/{command}"
             async with session.post(url, json=arguments) as answer:
                 if answer.status != 200:

@@ -56,7 +56,7 @@ class Moltis(Server):
     async def run(self, *arguments: str) -> str:
         """Another command of the binary, for this server."""
         process = await asyncio.create_subprocess_exec(
-            self.program, "--config", str(self.directory / "moltis.toml"), *arguments, cwd=self.directory,
+            *self.prefix, self.program, "--config", str(self.directory / "moltis.toml"), *arguments, cwd=self.directory,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
         output = (await process.communicate())[0].decode()
         assert process.returncode == 0, f"moltis {' '.join(arguments)}: {output}"

@@ -10,8 +10,11 @@ import slixmpp
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
-from servers import DOMAIN, PATIENCE, ROOMS, Server
+from servers import DOMAIN, PATIENCE, Server
 from stanza import CLIENT, DATA, MUC, Iq, Line, Message, Presence, Stanza, bare, displayed, escape
+
+
+RSM = "http://jabber.org/protocol/rsm"
 
 
 class Arrivals(list):
@@ -45,6 +48,23 @@ class Arrivals(list):
         return await self.until(lambda: next((item for item in self[start:] if wanted(item)), None), what, seconds)
 
 
+class Client(slixmpp.ClientXMPP):
+    """slixmpp, on the machine of its server."""
+
+    connector: Callable  # of the server: how to get to a port of its
+
+    async def _attempt_connection(self, host, port, tls, server_hostname) -> bool:
+        self.event_when_connected = "connected"
+        self._connect_loop_wait += 1
+        try:
+            await self.loop.create_connection(lambda: self, sock=await self.connector(port))
+        except OSError as error:
+            self.event("connection_failed", error)
+            return False
+        self._connect_loop_wait = 0
+        return True
+
+
 class Person:
     def __init__(self, server: Server, user: str, password: str, *, nick: str = "", domain: str = DOMAIN,
                  resource: str = "client", corrections: bool = True):
@@ -54,11 +74,12 @@ class Person:
         self.corrections = corrections  # whether this client announces XEP-0308
         self.occupants: set[str] = set()  # who this person is in rooms
         self.messages, self.presences, self.iqs = Arrivals(), Arrivals(), Arrivals()
-        self.client: slixmpp.ClientXMPP | None = None
+        self.client: Client | None = None
 
-    def _new_client(self) -> slixmpp.ClientXMPP:
-        client = slixmpp.ClientXMPP(self.full, self.password,
-                                    ssl_context=ssl.create_default_context(cafile=str(self.server.authority.root)))
+    def _new_client(self) -> Client:
+        client = Client(self.full, self.password,
+                        ssl_context=ssl.create_default_context(cafile=str(self.server.authority.root)))
+        client.connector = self.server.connect
         client.enable_direct_tls = False
         client.roster.auto_subscribe = False
         for plugin in ("xep_0030", "xep_0115", "xep_0199", *(["xep_0308"] if self.corrections else [])):
@@ -127,6 +148,16 @@ class Person:
 
     def subscribe(self, to: str) -> None:
         self.send(f"<presence to='{to}' type='subscribe' id='{uuid.uuid4().hex}'/>")
+
+    async def befriend(self, other: "Person") -> None:
+        """Both see each other's presence from now on."""
+        for one, two in ((self, other), (other, self)):
+            start = len(two.presences)
+            one.subscribe(two.jid)
+            await two.sees_presence(lambda p: (p.type, p.sender) == ("subscribe", one.jid), "a request", start=start)
+            two.send(f"<presence to='{one.jid}' type='subscribed'/>")
+            await one.sees_presence(lambda p: (p.type, p.sender) == ("subscribed", two.jid), "an approval")
+            await one.sees_presence(lambda p: (p.type, p.sender) == ("", two.full), f"the presence of {two.jid}")
 
     async def iq(self, kind: str, to: str, payload: str, seconds: float = PATIENCE) -> Iq:
         id = uuid.uuid4().hex
@@ -229,11 +260,17 @@ class Person:
         return answer
 
     async def archive(self, *, peer: str = "", room: str = "") -> list[ET.Element]:
-        """The messages that an archive holds: one's own with `peer`, or a room's."""
+        """The messages that an archive holds: one's own with `peer`, or a room's. All pages of it."""
         query = uuid.uuid4().hex
         filter = (f"<x xmlns='{DATA}' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>"
                   f"<field var='with'><value>{peer}</value></field></x>") if peer else ""
-        await self.must("set", room, f"<query xmlns='urn:xmpp:mam:2' queryid='{query}'>{filter}</query>")
+        after, complete = "", False
+        while not complete:
+            page = f"<set xmlns='{RSM}'><max>100</max>{f'<after>{escape(after)}</after>' if after else ''}</set>"
+            answer = await self.must("set", room, f"<query xmlns='urn:xmpp:mam:2' queryid='{query}'>{filter}{page}</query>")
+            fin = answer.deep("fin", "urn:xmpp:mam:2")
+            last = fin.findtext(f".//{{{RSM}}}last")
+            complete, after = fin.get("complete") == "true" or not last, last
         found = []
         for message in self.messages:
             result = message.child("result", "urn:xmpp:mam:2")
@@ -246,5 +283,5 @@ def belongs(message: Message, peer: str) -> bool:
     """Whether a message was written in the conversation with `peer`: a contact, a room, or an occupant in private."""
     if "/" in peer:
         return message.sender == peer and message.type != "groupchat"
-    is_room = peer.endswith(f"@{ROOMS}")
+    is_room = "@conference." in peer
     return bare(message.sender) == peer and (message.type == "groupchat") == is_room

@@ -16,14 +16,25 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DOMAIN = "localhost"
 OPEN_DOMAIN = "open.localhost"
 ROOMS = "conference.localhost"
 COMPONENT_SECRET = "component-secret"
 UPLOAD_LIMIT = 5_000_000
+# What a public authority puts into a certificate: no clientAuth, which some servers want of servers.
+SERVER_AUTH, CLIENT_AUTH = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+LIFETIME = (timedelta(hours=-1), timedelta(days=2))
 # How long something may take that should come at once; slow machines may need more.
 PATIENCE = float(os.environ.get("PEERS_PATIENCE", "30"))
 # Prosody takes only the components that its configuration names: one for each test that is one.
@@ -63,17 +74,28 @@ def free_port() -> int:
     raise RuntimeError("no port is free")
 
 
-async def wait_for_port(port: int, process: subprocess.Popen, host: str = "127.0.0.1") -> None:
-    """Returns once something listens; fails at once when the process has ended."""
+async def wait_for_port(port: int, process: subprocess.Popen, connect=None) -> None:
+    """Returns once something listens; fails at once when the process has ended. `connect`: how to get there."""
     while True:
         try:
-            _, writer = await asyncio.open_connection(host, port)
-            writer.close()
-            return
+            with await (connect or connected)(port):
+                return
         except OSError:
             if process.poll() is not None:
                 raise RuntimeError(f"{process.args[0]} ended with {process.returncode}") from None
             await asyncio.sleep(0.05)
+
+
+async def connected(port: int, host: str = "127.0.0.1", opened: socket.socket | None = None) -> socket.socket:
+    """A connection, from the machine on which `opened` was made where that is another."""
+    opened = opened or socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    opened.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(opened, (host, port))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 class Authority:
@@ -82,23 +104,45 @@ class Authority:
     def __init__(self, directory: Path):
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Root of this test run")])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (_certificate(self._name, self._name, self._key, LIFETIME)
+                       .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+                       .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+                       .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+                       .sign(self._key, hashes.SHA256()))
         self.root = directory / "root.pem"
-        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                      "-days", "2", "-subj", "/CN=Root of this test run", "-keyout", "root.key", "-out", "root.pem")
+        self.root.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, hosts: list[str]) -> tuple[Path, Path]:
-        """A certificate for `hosts`, and its key."""
-        alternatives = ",".join(f"DNS:{host}" for host in hosts)
-        (self.directory / f"{name}.ext").write_text(
-            f"subjectAltName={alternatives}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                      "-subj", f"/CN={hosts[0]}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "root.pem", "-CAkey", "root.key",
-                      "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
-        return self.directory / f"{name}.pem", self.directory / f"{name}.key"
+    def issue(self, name: str, hosts: list[str], *, usages: tuple = (SERVER_AUTH,), lifetime: tuple = LIFETIME,
+              self_signed: bool = False) -> tuple[Path, Path]:
+        """A certificate for `hosts`, and its key. `lifetime`: from and until when, seen from now."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+        certificate = (_certificate(subject, subject if self_signed else self._name, key, lifetime)
+                       .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+                       .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+                       .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=False)
+                       .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                           (key if self_signed else self._key).public_key()), critical=False)
+                       .sign(key if self_signed else self._key, hashes.SHA256()))
+        files = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+        files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return files
 
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.directory, check=True, capture_output=True)
+
+def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey,
+                 lifetime: tuple) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+            .serial_number(x509.random_serial_number()).not_valid_before(now + lifetime[0]).not_valid_after(now + lifetime[1]))
+
+
+def _usage(**allowed: bool) -> x509.KeyUsage:
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+             "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
 
 
 class Server:
@@ -106,6 +150,7 @@ class Server:
 
     name: str
     program: str
+    prefix: list[str] = []  # what runs a command where the server is
     # What differs between the servers and tests must know.
     occupant_ids: bool
 
@@ -159,13 +204,13 @@ class Server:
             raise RuntimeError(f"{self.program} is not installed: tests/peers/run installs it")
         command, environment = self.command()
         with (self.directory / "output.log").open("ab") as output:
-            self.process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=self.directory,
+            self.process = subprocess.Popen([*self.prefix, *command], env={**os.environ, **environment}, cwd=self.directory,
                                             stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             # Several may start at once, each with all its modules.
             async with asyncio.timeout(3 * PATIENCE):
                 for port in self.ports():
-                    await wait_for_port(port, self.process)
+                    await wait_for_port(port, self.process, self.connect)
         except (RuntimeError, TimeoutError) as error:
             raise RuntimeError(f"{self.name} did not start: {error!r}\n{self.log()[-3000:]}") from None
 
@@ -186,6 +231,14 @@ class Server:
     async def restart(self) -> None:
         await self.stop()
         await self.start()
+
+    async def connect(self, port: int) -> socket.socket:
+        """A connection to one of its ports."""
+        return await connected(port)
+
+    def session(self) -> aiohttp.ClientSession:
+        """An HTTP client that reaches it."""
+        return aiohttp.ClientSession()
 
     def unique(self, name: str) -> str:
         """A local part that no other test uses."""

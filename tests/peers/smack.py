@@ -5,6 +5,7 @@ set. So the server listens on a loopback address of its own, and for that one qu
 """
 
 import asyncio
+import functools
 import itertools
 import os
 import random
@@ -18,7 +19,7 @@ from pathlib import Path
 import aiohttp
 
 from moltis import Moltis
-from servers import DOMAIN, Authority, free_port, wait_for_port
+from servers import DOMAIN, Authority, connected, free_port, wait_for_port
 
 C2S_PORT = 5222
 ADMIN, PASSWORD = "admin", "password-of-the-admin"
@@ -54,7 +55,7 @@ class SmackServer(Moltis):
 
     async def start(self) -> None:
         await super().start()
-        await wait_for_port(C2S_PORT, self.process, self.host)
+        await wait_for_port(C2S_PORT, self.process, functools.partial(connected, host=self.host))
         await self.add_user(ADMIN, PASSWORD)
 
 

@@ -31,8 +31,9 @@ class Ended(Exception):
 class Stream:
     """One connection, with TLS from the first byte."""
 
-    def __init__(self, server: Server):
-        self.server = server
+    def __init__(self, server: Server, source: str = "127.0.0.1"):
+        """`source`: the address that the server sees; on loopback any of 127.0.0.0/8."""
+        self.server, self.source = server, source
         self.jid = ""
         self.features: ET.Element | None = None
         self._instead: ET.Element | None = None
@@ -51,7 +52,7 @@ class Stream:
         # Neither server has a certificate that the system knows; other tests verify it.
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self._reader, self._writer = await asyncio.open_connection(
-            "127.0.0.1", self.server.tls_port, ssl=context, server_hostname=DOMAIN)
+            "127.0.0.1", self.server.tls_port, ssl=context, server_hostname=DOMAIN, local_addr=(self.source, 0))
         self._task = asyncio.create_task(self._read())
         await self.restart(to)
         return self

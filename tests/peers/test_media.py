@@ -35,11 +35,11 @@ SLOTS = "urn:xmpp:http:upload:0"
 
 async def upload(person, name: str, data: bytes, media_type: str) -> str:
     """As a person's client does it; returns the link."""
-    answer = await person.must("get", "upload.localhost", f"<request xmlns='{SLOTS}' filename='{name}' "
+    answer = await person.must("get", f"upload.{person.domain}", f"<request xmlns='{SLOTS}' filename='{name}' "
                                f"size='{len(data)}' content-type='{media_type}'/>")
     put, get = answer.deep("put", SLOTS), answer.deep("get", SLOTS)
     headers = {header.get("name"): header.text for header in put} | {"content-type": media_type}
-    async with aiohttp.ClientSession() as session, session.put(put.get("url"), data=data, headers=headers) as response:
+    async with person.server.session() as session, session.put(put.get("url"), data=data, headers=headers) as response:
         assert response.status in (200, 201), await response.text()
     return get.get("url")
 
@@ -48,8 +48,8 @@ def send_link(person, to: str, url: str, *, kind: str = "chat") -> str:
     return person.say(to, url, kind=kind, extra=f"<x xmlns='jabber:x:oob'><url>{escape(url)}</url></x>")
 
 
-async def fetch(url: str) -> tuple[bytes, str]:
-    async with aiohttp.ClientSession() as session, session.get(url) as response:
+async def fetch(url: str, session: aiohttp.ClientSession | None = None) -> tuple[bytes, str]:
+    async with session or aiohttp.ClientSession() as session, session.get(url) as response:
         assert response.status == 200
         return await response.read(), response.headers.get("content-type", "")
 

@@ -1,8 +1,11 @@
 //! `moltis check`: proves each part, one line each: ok, warning, or problem with its remedy.
 
+mod certs;
 mod config;
+mod dns;
 mod llm;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,6 +14,7 @@ use serde::Serialize;
 
 use super::{Globals, say};
 use crate::config::Config;
+use crate::xmpp::dns::Resolver;
 
 /// Read moltis.toml and prove each part of it; all parts without a word
 #[derive(Args, Debug)]
@@ -27,6 +31,10 @@ pub(super) struct Arguments {
 enum Part {
     /// moltis.toml, its files and ports
     Config,
+    /// Others find the server by its domain, and the bots theirs; prints the lines of the zone
+    Dns,
+    /// The certificate of the server, and what its ports show
+    Certs,
     /// Each configured model answers
     Llm,
 }
@@ -39,12 +47,25 @@ enum Level {
     Problem,
 }
 
+impl Level {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     part: &'static str,
     level: Level,
     message: String,
+    /// Lines of the zone that belong there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    zone: Vec<String>,
 }
 
 impl Finding {
@@ -53,16 +74,17 @@ impl Finding {
             part,
             level,
             message: message.into(),
+            zone: Vec::new(),
         }
     }
 
+    fn with_zone(mut self, lines: Vec<String>) -> Self {
+        self.zone = lines;
+        self
+    }
+
     fn line(&self) -> String {
-        let level = match self.level {
-            Level::Ok => "ok",
-            Level::Warning => "warning",
-            Level::Problem => "problem",
-        };
-        format!("{level:<8} {}", self.message)
+        format!("{:<8} {}", self.level.word(), self.message)
     }
 }
 
@@ -76,6 +98,13 @@ pub(super) async fn run(globals: &Globals, arguments: &Arguments) -> Result<Exit
             if wanted(Part::Config) {
                 findings.extend(config::check(&loaded));
             }
+            let resolver = Resolver::system();
+            if wanted(Part::Dns) {
+                findings.extend(dns::check(&loaded.config, &resolver).await);
+            }
+            if wanted(Part::Certs) {
+                findings.extend(certs::check(&loaded.config).await);
+            }
             if wanted(Part::Llm) {
                 findings.extend(llm::check(&loaded.config).await);
             }
@@ -87,6 +116,7 @@ pub(super) async fn run(globals: &Globals, arguments: &Arguments) -> Result<Exit
         for finding in &findings {
             say(&finding.line());
         }
+        say_zone(&findings);
     }
     let failed = findings
         .iter()
@@ -96,4 +126,17 @@ pub(super) async fn run(globals: &Globals, arguments: &Arguments) -> Result<Exit
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// The lines of the zone, each once, to be copied.
+fn say_zone(findings: &[Finding]) {
+    let mut said = BTreeSet::new();
+    for line in findings.iter().flat_map(|finding| &finding.zone) {
+        if said.is_empty() {
+            say("\nThe lines of the zone (TLSA with DNSSEC only):");
+        }
+        if said.insert(line) {
+            say(line);
+        }
+    }
 }

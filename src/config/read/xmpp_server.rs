@@ -13,8 +13,8 @@ use crate::config::section::Section;
 use crate::config::setting::quoted;
 use crate::config::tree::Origin;
 use crate::config::{
-    Account, Certificate, ExternalService, Federation, Limits, PeerAuthentication, PushSummary,
-    Registration, RoomCreation, Rooms, SharedGroup, Upload, Welcome, XmppServer,
+    Account, BlockList, Certificate, ExternalService, Federation, Limits, PeerAuthentication,
+    PushSummary, Registration, RoomCreation, Rooms, SharedGroup, Upload, Welcome, XmppServer,
 };
 
 /// Built by later issues.
@@ -181,6 +181,31 @@ fn policy(section: &mut Section<'_>, server: &mut XmppServer) {
         }
     }
     contact.finish();
+    block_lists(section, server);
+}
+
+fn block_lists(section: &mut Section<'_>, server: &mut XmppServer) {
+    for mut table in section.tables("block_lists") {
+        let origin = table.written("service").unwrap_or(table.origin.clone());
+        let service = table.parsed("service", bare);
+        let node = table.string("node", "muc_bans_sha256");
+        match service {
+            None => table.fault(
+                "service",
+                &origin,
+                "is required, as service = \"xmppbl.org\"",
+            ),
+            Some(service) => {
+                let list = BlockList { service, node };
+                if server.block_lists.contains(&list) {
+                    table.fault("node", &origin, "is read already");
+                } else {
+                    server.block_lists.push(list);
+                }
+            }
+        }
+        table.finish();
+    }
 }
 
 type Field = fn(&mut XmppServer) -> &mut String;

@@ -43,9 +43,10 @@ async fn start() -> (SocketAddr, Seen, Stop) {
     let (service, waiting) = service(LIMIT);
     let upgrade = move |visit: Visit, upgrade: WebSocketUpgrade| {
         let service = service.clone();
-        async move { accept(upgrade, &visit, &Config::default().server, service) }
+        async move { accept(upgrade, &visit, &Config::default(), service) }
     };
     let connections = Connections {
+        server: None,
         app: Router::new().route(PATH, get(upgrade)),
         tls: None,
         limit: Arc::new(|_| None),
@@ -185,6 +186,41 @@ async fn what_no_client_sends_is_an_error_and_the_end() {
         }
         let last = seen.recv().await.unwrap();
         assert!(matches!(last, Some(Err(_))), "{name}: {last:?}");
+        stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn what_frames_cost_is_bounded_before_a_login() {
+    for (name, first) in [
+        ("pings", LAST | PING),
+        ("fragments of a byte", 0),
+        ("fragments of nothing", 0),
+    ] {
+        let (address, mut seen, stop) = start().await;
+        let (mut stream, _) = upgrade(address, XMPP).await;
+        let payload: &[u8] = if name == "fragments of nothing" {
+            b""
+        } else {
+            b"x"
+        };
+        send(&mut stream, TEXT, b"<").await;
+        let mut flood = Vec::new();
+        for _ in 0..4_000 {
+            flood.extend([
+                first,
+                0x80 | u8::try_from(payload.len()).unwrap(),
+                0,
+                0,
+                0,
+                0,
+            ]);
+            flood.extend(payload);
+        }
+        // The server may hang up in the middle of it.
+        stream.write_all(&flood).await.ok();
+        let last = seen.recv().await.unwrap();
+        assert!(matches!(last, Some(Err(_)) | None), "{name}: {last:?}");
         stop.cancel();
     }
 }

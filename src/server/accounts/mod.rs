@@ -8,7 +8,6 @@ mod change;
 mod credentials;
 mod logins;
 mod password;
-mod throttle;
 mod tokens;
 
 use std::borrow::Cow;
@@ -24,8 +23,8 @@ use tracing::error;
 
 pub use self::credentials::{Credentials, ITERATIONS};
 use self::credentials::{Record, parse};
-pub use self::throttle::{Throttle, subscriber};
 pub use self::tokens::{Attempt, Refusal, Token, Verified};
+pub use super::abuse::{Throttle, subscriber};
 use crate::storage::{self, Batch, KeyValue, Storage};
 
 /// Owner: the domain; key: the name.

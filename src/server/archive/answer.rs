@@ -16,6 +16,10 @@ use crate::xmpp::{datetime, ns};
 const USUAL: usize = 100;
 const MOST: usize = 250;
 
+/// A page ends when it has so many bytes, and not before it has a message; so many messages are read at once.
+const MOST_BYTES: usize = 1_024 * 1_024;
+const AT_ONCE: usize = 50;
+
 /// Up to so many messages are counted for `<count/>`; clients do not depend on it (XEP-0313, 4.3.2).
 const COUNTED: usize = 10_000;
 
@@ -146,11 +150,11 @@ impl Archives {
     ) -> Result<Found, StanzaError> {
         let one_more = max.saturating_add(1);
         let mut query = Query {
-            limit: one_more,
+            limit: one_more.min(AT_ONCE),
             ..query.clone()
         };
         let mut entries: Vec<Entry> = Vec::new();
-        let mut scanned = 0_usize;
+        let (mut scanned, mut bytes, mut is_full) = (0_usize, 0_usize, false);
         loop {
             let mut found = self
                 .0
@@ -166,12 +170,18 @@ impl Archives {
             } else {
                 query.after = found.last().map(|entry| entry.id).or(query.after);
             }
-            entries.extend(
-                found
-                    .into_iter()
-                    .filter(|entry| full.is_none_or(|full| is_with(entry, full))),
-            );
-            if last || entries.len() >= one_more {
+            let mut wanted = found
+                .into_iter()
+                .filter(|entry| full.is_none_or(|full| is_with(entry, full)));
+            for entry in wanted.by_ref() {
+                bytes = bytes.saturating_add(entry.value.len());
+                is_full = bytes > MOST_BYTES && !entries.is_empty();
+                if is_full {
+                    break;
+                }
+                entries.push(entry);
+            }
+            if is_full || last || entries.len() >= one_more {
                 break;
             }
             if scanned > SCANNED {
@@ -179,7 +189,7 @@ impl Archives {
                     .text("Too much to look through; ask for a time, or without the resource"));
             }
         }
-        let complete = entries.len() < one_more;
+        let complete = !is_full && entries.len() < one_more;
         entries.truncate(max);
         if query.newest {
             entries.reverse();

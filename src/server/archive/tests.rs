@@ -81,6 +81,28 @@ struct Row {
 }
 
 #[tokio::test]
+async fn a_page_ends_where_it_is_large_enough() {
+    let archives = Archives::new(memory(), MESSAGES);
+    let large = "x".repeat(200_000);
+    for _ in 0..12 {
+        keep(&archives, "romeo@montague.lit/a", &large).await;
+    }
+    let huge = "x".repeat(2 * 1_024 * 1_024);
+    keep(&archives, "romeo@montague.lit/a", &huge).await;
+    let (mut asked, mut sizes) = (Asked::default(), Vec::new());
+    loop {
+        let answer = archives.query(&own(), OWNER, &asked).await.unwrap();
+        sizes.push(bodies(&answer).len());
+        if answer.fin.attr("complete") == Some("true") {
+            break;
+        }
+        asked.page.after = rsm(&answer, "last");
+    }
+    // What is larger than a page comes alone.
+    assert_eq!(sizes, [5, 5, 2, 1]);
+}
+
+#[tokio::test]
 async fn pages_are_what_xep_0313_says() {
     let (archives, ids) = five().await;
     let id = |number: usize| Some(ids[number - 1].clone());

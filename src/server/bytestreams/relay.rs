@@ -110,9 +110,12 @@ async fn accept(
                 continue;
             }
         };
-        let Some(counted) = addresses.admit(peer.ip().to_canonical(), most) else {
-            debug!(%peer, "An address has as many connections as it may have");
-            continue;
+        let counted = match addresses.admit(peer.ip().to_canonical(), most) {
+            Ok(counted) => counted,
+            Err(refusal) => {
+                debug!(%peer, reason = refusal.label(), "The proxy refuses a connection");
+                continue;
+            }
         };
         let proxy = proxy.clone();
         greetings.spawn(async move {

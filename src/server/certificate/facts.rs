@@ -50,7 +50,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub(super) fn read(
+    pub fn read(
         chain: &[CertificateDer<'_>],
         origin: Origin,
         missing: Vec<String>,
@@ -172,7 +172,7 @@ fn fingerprint(der: &[u8]) -> String {
 }
 
 /// The day, for sentences.
-pub(super) fn date(time: OffsetDateTime) -> String {
+pub fn date(time: OffsetDateTime) -> String {
     let day = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     time.format(&day).unwrap_or_else(|_| time.to_string())
 }

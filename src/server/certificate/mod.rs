@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
 use rustls::{ServerConfig, ServerConnection};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -30,7 +31,7 @@ use tracing::{info, warn};
 pub use acme::Acme;
 pub use chain::Error;
 pub use challenge::Challenge;
-pub use facts::{Facts, Origin};
+pub use facts::{Facts, Origin, date};
 
 use crate::config::{Certificate, XmppServer};
 use crate::runtime::Stop;
@@ -83,19 +84,31 @@ impl Settings {
     /// What would be served, for `moltis check`: nothing is made, ordered or kept. `None`: there is none yet. Blocks
     /// while it reads files.
     pub fn inspect(&self) -> Result<Option<Facts>, Error> {
+        Ok(self.find()?.map(|chain| Facts::clone(&chain.facts)))
+    }
+
+    fn find(&self) -> Result<Option<Chain>, Error> {
         let (names, now) = (self.names(), OffsetDateTime::now_utc());
-        let chain = match self.plan() {
-            Plan::Files(files) => Some(chain::prove(
-                &files,
-                &files.read()?,
-                Origin::File,
-                &names,
-                now,
-            )?),
-            Plan::SelfSigned => self_signed::kept(&self.self_signed(), &names, now)?,
-            Plan::Acme => acme::kept(&self.authority(), &names, now)?,
-        };
-        Ok(chain.map(|chain| Facts::clone(&chain.facts)))
+        match self.plan() {
+            Plan::Files(files) => {
+                chain::prove(&files, &files.read()?, Origin::File, &names, now).map(Some)
+            }
+            Plan::SelfSigned => self_signed::kept(&self.self_signed(), &names, now),
+            Plan::Acme => acme::kept(&self.authority(), &names, now),
+        }
+    }
+
+    /// As [`Settings::inspect`], the certificates themselves.
+    pub fn chain(&self) -> Result<Option<Vec<CertificateDer<'static>>>, Error> {
+        Ok(self.find()?.map(|chain| chain.key.cert.clone()))
+    }
+
+    /// The names for which an authority is asked; none where it is not.
+    pub fn ordered(&self) -> Vec<String> {
+        match self.plan() {
+            Plan::Acme => self.names(),
+            Plan::Files(_) | Plan::SelfSigned => Vec::new(),
+        }
     }
 
     fn names(&self) -> Vec<String> {
@@ -278,7 +291,7 @@ impl Certificates {
         info!(
             names = facts.names.join(", "),
             issuer = facts.issuer,
-            until = facts::date(facts.not_after),
+            until = date(facts.not_after),
             "The certificate of the server"
         );
         for warning in facts.warnings(OffsetDateTime::now_utc()) {

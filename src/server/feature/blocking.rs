@@ -13,9 +13,10 @@ use futures::future::BoxFuture;
 use jid::Jid;
 use minidom::Element;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::list::{blocked, is_blocked};
+use super::super::abuse::Refusal;
 use super::super::account::Account;
 use super::super::mail::Mail;
 use super::super::passage::{Passage, Side};
@@ -238,7 +239,7 @@ async fn block(request: Request) -> Reply {
     let handed_on = account.extensions.get_or_default::<HandedOn>();
     for (jid, report) in fresh.take(MOST_REPORTS) {
         if !handed_on.admits(Instant::now()) {
-            warn!(account = %account.jid(), "Reports too much to be listened to");
+            server.abuse().refused(Refusal::Reports, account.jid());
             break;
         }
         hand_on(server, account, &jid, report).await;
@@ -376,6 +377,7 @@ async fn hand_on(server: &Server, account: &Account, about: &Jid, report: &Eleme
     let text = report
         .get_child("text", ns::SPAM_REPORTING)
         .map(Element::text);
+    server.abuse().meters.reported();
     info!(by = %account.jid(), about = %about, reason, "Somebody has been reported");
     let mut body = format!(
         "{} has blocked and reported {about}: {reason}",

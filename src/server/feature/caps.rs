@@ -24,8 +24,11 @@ const NODE: &str = "https://moltis.org/server";
 /// Hashes that are remembered, and questions that wait for an answer. Where there are more, all are forgotten.
 const MOST_VERSIONS: usize = 5_000;
 const MOST_QUESTIONS: usize = 5_000;
-/// How many nodes a client may want, and how long a name may be.
+/// And so many bytes of what the hashes stand for.
+const MOST_BYTES: usize = 4 * 1_024 * 1_024;
+/// How many nodes a client may want, how long a name may be, and all names together.
 const MOST_NODES: usize = 256;
+const MOST_NAMES: usize = 8 * 1_024;
 const LONGEST: usize = 512;
 
 pub(super) fn register(router: &mut Router, _: &Server) -> anyhow::Result<()> {
@@ -74,7 +77,18 @@ impl Interests {
         let wanted = caps::features(query)
             .filter_map(|feature| feature.strip_suffix("+notify"))
             .filter(|node| node.len() <= LONGEST);
-        Self(wanted.take(MOST_NODES).map(ToOwned::to_owned).collect())
+        let mut room = MOST_NAMES;
+        let fitting = wanted.take(MOST_NODES).map_while(|node| {
+            room = room.checked_sub(node.len())?;
+            Some(node.to_owned())
+        });
+        Self(fitting.collect())
+    }
+
+    /// Of the names, and of what holds them.
+    pub(super) fn bytes(&self) -> usize {
+        let names = self.0.iter().map(|node| node.len().saturating_add(48));
+        names.sum()
     }
 
     pub(super) fn contains(&self, node: &str) -> bool {
@@ -135,6 +149,8 @@ struct Known(Mutex<Inner>);
 struct Inner {
     /// By hash and algorithm; the node only says where it comes from.
     versions: HashMap<(String, String), Arc<Interests>>,
+    /// Of all of them.
+    bytes: usize,
     /// By the id of the request.
     questions: HashMap<String, Question>,
 }
@@ -160,6 +176,15 @@ impl Known {
         id
     }
 
+    /// Somebody has gone: what they still answer is of no use.
+    fn gone(&self, account: &BareJid, who: &Jid) {
+        let mut inner = self.lock();
+        inner.questions.retain(|_, question| {
+            let is_of = matches!(&question.client, Client::Visitor(asked) if asked == account);
+            !is_of || question.to != *who
+        });
+    }
+
     /// The question that this answers, if it was asked of whoever answers it.
     fn answered(&self, answer: &Stanza) -> Option<Question> {
         let mut inner = self.lock();
@@ -175,11 +200,15 @@ impl Known {
         let interests = Arc::new(Interests::of(query));
         if version.verifies(query) {
             let mut inner = self.lock();
-            if inner.versions.len() >= MOST_VERSIONS {
-                inner.versions.clear();
-            }
             let key = (version.hash.clone(), version.ver.clone());
-            inner.versions.insert(key, Arc::clone(&interests));
+            let bytes = interests.bytes().saturating_add(key.0.len() + key.1.len());
+            if inner.versions.len() >= MOST_VERSIONS || inner.bytes + bytes > MOST_BYTES {
+                inner.versions.clear();
+                inner.bytes = 0;
+            }
+            if inner.versions.insert(key, Arc::clone(&interests)).is_none() {
+                inner.bytes += bytes;
+            }
         }
         interests
     }
@@ -277,7 +306,11 @@ impl OnPresence for Clients {
             let client = Client::Visitor(account.jid().clone());
             match presence.type_() {
                 "" => self.seen(server, from, client, presence.element()).await,
-                "unavailable" => self.wants(server, from, client, Arc::default()).await,
+                "unavailable" => {
+                    let known = server.extensions().get_or_default::<Known>();
+                    known.gone(account.jid(), from);
+                    self.wants(server, from, client, Arc::default()).await;
+                }
                 _ => {}
             }
             true

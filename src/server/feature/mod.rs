@@ -4,6 +4,7 @@
 mod announcements;
 pub mod archive;
 mod avatar;
+pub mod block_lists;
 pub mod blocking;
 mod bookmarks;
 mod caps;
@@ -21,6 +22,7 @@ mod private;
 pub mod push;
 pub mod register;
 mod stanza_id;
+pub(super) mod strangers;
 mod time;
 mod vcard;
 mod version;
@@ -44,6 +46,8 @@ const FEATURES: &[(&str, Register)] = &[
     ("ping", ping::register),
     ("caps", caps::register),
     ("blocking", blocking::register),
+    ("block lists", block_lists::register),
+    ("strangers", strangers::register),
     ("archive", archive::register),
     ("offline", offline::register),
     ("carbons", carbons::register),

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::BoxFuture;
 use minidom::Element;
 use tokio::sync::Mutex as AsyncMutex;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use super::super::abuse::Refusal;
 use super::super::account::Account;
 use super::super::archive::{Archives, MESSAGES, rules};
 use super::super::mail::Mail;
@@ -134,7 +135,8 @@ impl Keep {
         let most = passage.server.settings().limits.offline_messages;
         // What was accepted once is kept, whatever the limit.
         if *count >= most && !passage.again {
-            debug!(account = %account.jid(), "Too many messages wait; one is refused");
+            let abuse = passage.server.abuse();
+            abuse.refused(Refusal::Offline, account.jid());
             if let Some(archived) = &passage.archived {
                 // XEP-0313, 6.1: what is refused is not in the archive. The removal needs no waiting for.
                 drop(self.0.take_back(account.owner(), archived.position));

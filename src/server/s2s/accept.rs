@@ -14,13 +14,13 @@ use tracing::{debug, info};
 use super::dialback::Verdict;
 use super::failure::{Failure, Obstacle};
 use super::traffic::{self, Visitor};
-use super::trust::Chain;
+use super::trust::{Chain, Doubt};
 use super::{Federation, Pair, connect, limits, policy};
 use crate::config::PeerAuthentication;
 use crate::runtime::Stop;
-use crate::server::stream::finish;
 use crate::server::stream::wire::{self, End, Input, Output};
 use crate::server::stream::xml::{Event, Header, Opening};
+use crate::server::stream::{finish, note};
 use crate::server::{Server, StanzaError, StreamError, random_id};
 use crate::xmpp::connector::Pipe;
 use crate::xmpp::element::{element, text_element};
@@ -140,13 +140,8 @@ async fn handshake(
     Ok((Box::new(stream), version, chain))
 }
 
-/// Whether a server is believed without being called back: `None`, it has to be.
-pub(super) fn believe(
-    federation: &Federation,
-    server: &Server,
-    pair: &Pair,
-    chain: &Chain,
-) -> Option<Verdict> {
+/// Why a server is not believed, whatever it shows.
+pub(super) fn reject(server: &Server, pair: &Pair) -> Option<Verdict> {
     let settings = server.settings();
     if let Some(failure) = policy::reason_against(&settings.federation, &pair.remote) {
         let error = StanzaError::policy_violation().text(failure.text);
@@ -159,16 +154,26 @@ pub(super) fn believe(
         // Nobody else is one of ours.
         return Some(Verdict::Invalid);
     }
+    None
+}
+
+/// Whether a server is believed by its certificate; `None`: it has to be called back.
+pub(super) async fn believe(
+    federation: &Federation,
+    server: &Server,
+    pair: &Pair,
+    chain: &Chain,
+) -> Option<Verdict> {
     // XEP-0344, 2.3: a certificate says as much as a call-back, and sooner.
-    match federation.0.trust.verify(chain, &pair.remote) {
-        Ok(()) => Some(Verdict::Valid),
-        Err(reason) if settings.federation.authentication == PeerAuthentication::Certificate => {
-            let error = StanzaError::not_authorized()
-                .text(format!("The certificate of {} {reason}", pair.remote));
-            Some(Verdict::Error(error))
-        }
-        Err(_) => None,
+    let Err(doubt) = federation.certify(chain, &pair.remote, None).await else {
+        return Some(Verdict::Valid);
+    };
+    let wanted = server.settings().federation.authentication;
+    if wanted == PeerAuthentication::Dialback && matches!(doubt, Doubt::Unproven(_)) {
+        return None;
     }
+    let text = format!("The certificate of {} {}", pair.remote, doubt.reason());
+    Some(Verdict::Error(StanzaError::not_authorized().text(text)))
 }
 
 /// Asks the server that the DNS names (XEP-0220, 2.3).
@@ -239,7 +244,7 @@ impl Negotiation<'_> {
         };
         self.answer(&header);
         self.check(&header)?;
-        self.features();
+        self.features().await;
         Ok(())
     }
 
@@ -295,11 +300,15 @@ impl Negotiation<'_> {
     }
 
     /// Whom their certificate is for, of those they might want to be.
-    fn is_certified(&self, domain: &str) -> Result<(), String> {
-        self.federation.0.trust.verify(&self.chain, domain)
+    async fn is_certified(&mut self, domain: &str) -> Result<(), Doubt> {
+        let certified = self.federation.certify(&self.chain, domain, None).await;
+        certified.map(drop).inspect_err(|doubt| {
+            let reason = doubt.reason();
+            info!(remote = %domain, address = %self.address, "The certificate of a server {reason}");
+        })
     }
 
-    fn features(&mut self) {
+    async fn features(&mut self) {
         let mut features = Element::bare("features", ns::STREAM);
         if !self.encrypted {
             let mut starttls = Element::bare("starttls", ns::TLS);
@@ -310,7 +319,7 @@ impl Negotiation<'_> {
         }
         if self.known.is_some() {
             features.append_child(Element::bare("sm", ns::SM));
-        } else if self.encrypted && self.offers_external() {
+        } else if self.encrypted && self.offers_external().await {
             let mut mechanisms = Element::bare("mechanisms", ns::SASL);
             mechanisms.append_child(text_element("mechanism", ns::SASL, "EXTERNAL"));
             features.append_child(mechanisms);
@@ -328,15 +337,9 @@ impl Negotiation<'_> {
     }
 
     /// Where it would succeed (XEP-0178, 3, step 8); who has not said yet who they are may try.
-    fn offers_external(&self) -> bool {
-        match &self.from {
-            Some(from) => match self.is_certified(from) {
-                Ok(()) => true,
-                Err(reason) => {
-                    info!(remote = %from, address = %self.address, "The certificate of a server {reason}");
-                    false
-                }
-            },
+    async fn offers_external(&mut self) -> bool {
+        match self.from.clone() {
+            Some(from) => self.is_certified(&from).await.is_ok(),
             None => !self.chain.is_empty(),
         }
     }
@@ -379,7 +382,7 @@ impl Negotiation<'_> {
                 .text("too many attempts")
                 .into());
         }
-        let condition = match self.identity(auth) {
+        let condition = match self.identity(auth).await {
             Ok(pair) => {
                 // What stands behind it was not sent on the stream that begins now.
                 if !self.input.reader.is_empty() {
@@ -402,7 +405,7 @@ impl Negotiation<'_> {
     }
 
     /// Who they may be: whom the header names and their certificate is for.
-    fn identity(&self, auth: &Element) -> Result<Pair, &'static str> {
+    async fn identity(&mut self, auth: &Element) -> Result<Pair, &'static str> {
         if auth.attr("mechanism") != Some("EXTERNAL") {
             return Err("invalid-mechanism");
         }
@@ -432,10 +435,8 @@ impl Negotiation<'_> {
         if policy::reason_against(&settings.federation, &remote).is_some() {
             return Err("not-authorized");
         }
-        self.is_certified(&remote).map_err(|reason| {
-            info!(%remote, address = %self.address, "The certificate of a server {reason}");
-            "not-authorized"
-        })?;
+        let certified = self.is_certified(&remote).await;
+        certified.map_err(|_doubt| "not-authorized")?;
         Ok(Pair::new(local, remote))
     }
 
@@ -444,6 +445,7 @@ impl Negotiation<'_> {
         if !self.opened && matches!(end, End::Error(..)) {
             self.answer(&Header::default());
         }
+        note(self.server, &end, Some(self.address));
         finish(&mut self.output, end).await;
     }
 }

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::dialback::{self, Verdict};
 use super::failure::{Failure, Obstacle};
 use super::peer::Way;
-use super::trust::Chain;
+use super::trust::{Chain, Doubt, Witness};
 use super::{Federation, Pair};
 use crate::config::{Federation as Policy, PeerAuthentication};
 use crate::server::Server;
@@ -227,7 +227,8 @@ async fn negotiate(
     if target.direct_tls {
         let (io, tls, chain) =
             handshake(&federation.0.tls.connect_direct, io, &pair.remote).await?;
-        let certified = judge(federation, policy, pair, &tls, &chain, watch)?;
+        step(watch, "tls", true, &tls);
+        let certified = judge(federation, policy, pair, target, &chain, watch).await?;
         let (input, output) = wire::bytes(io, limits);
         let mut negotiation = Negotiation::new(input, output);
         negotiation.secured(tls, certified);
@@ -240,7 +241,7 @@ async fn negotiate(
     step(watch, "stream", true, features(&negotiation.features));
     if negotiation.features.has_child("starttls", ns::TLS) {
         negotiation = negotiation
-            .starttls(federation, pair, policy, watch, limits)
+            .starttls(federation, pair, policy, target, watch, limits)
             .await?;
         negotiation.open(pair).await?;
     } else if policy.require_encryption {
@@ -286,30 +287,32 @@ async fn handshake(
     Ok((Box::new(stream), version, chain))
 }
 
-/// Whether the certificate shows that the domain is theirs; an error where the policy asks for that.
-fn judge(
+/// Whether the certificate shows that the domain is theirs; an error where the policy asks for that, or the DNS says that
+/// it is not.
+async fn judge(
     federation: &Federation,
     policy: &Policy,
     pair: &Pair,
-    tls: &str,
+    target: &Target,
     chain: &Chain,
     watch: Watch<'_>,
 ) -> Result<bool, Failure> {
-    step(watch, "tls", true, tls);
-    match federation.0.trust.verify(chain, &pair.remote) {
-        Ok(()) => {
-            step(
-                watch,
-                "certificate",
-                true,
-                format!("is for {}", pair.remote),
-            );
+    match federation.certify(chain, &pair.remote, Some(target)).await {
+        Ok(witness) => {
+            let who = match witness {
+                Witness::Authority => "an authority that this server trusts has signed it",
+                Witness::Dns => "its DNS says so (DANE)",
+            };
+            let text = format!("is for {}: {who}", pair.remote);
+            step(watch, "certificate", true, text);
             Ok(true)
         }
-        Err(reason) => {
-            let text = format!("The certificate of {} {reason}", pair.remote);
+        Err(doubt) => {
+            let text = format!("The certificate of {} {}", pair.remote, doubt.reason());
             step(watch, "certificate", false, &text);
-            if policy.authentication == PeerAuthentication::Certificate {
+            if policy.authentication == PeerAuthentication::Certificate
+                || matches!(doubt, Doubt::Refuted(_))
+            {
                 return Err(Failure::new(Obstacle::Untrusted, text));
             }
             Ok(false)
@@ -414,6 +417,7 @@ impl Negotiation {
         federation: &Federation,
         pair: &Pair,
         policy: &Policy,
+        target: &Target,
         watch: Watch<'_>,
         limits: Limits,
     ) -> Result<Self, Failure> {
@@ -431,7 +435,8 @@ impl Negotiation {
         let (io, _) = wire::unsplit(self.input, self.output).ok_or_else(|| lost(pair))?;
         let (io, tls, chain) =
             handshake(&federation.0.tls.connect_starttls, io, &pair.remote).await?;
-        let certified = judge(federation, policy, pair, &tls, &chain, watch)?;
+        step(watch, "tls", true, &tls);
+        let certified = judge(federation, policy, pair, target, &chain, watch).await?;
         let (input, output) = wire::bytes(io, limits);
         let mut secured = Self::new(input, output);
         secured.secured(tls, certified);

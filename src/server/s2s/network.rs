@@ -6,7 +6,9 @@ use futures::future::BoxFuture;
 use tracing::debug;
 
 use super::failure::{Failure, Obstacle};
+use super::trust::Chain;
 use crate::xmpp::connector::Pipe;
+use crate::xmpp::dns::tlsa::Verdict;
 use crate::xmpp::dns::{Error, Resolver, Service, Target};
 
 /// How long the kernel waits for a sign of life before a connection is lost: what was written must arrive, or come back,
@@ -19,6 +21,15 @@ pub trait Network: Send + Sync {
     fn targets<'a>(&'a self, domain: &'a str) -> BoxFuture<'a, Result<Vec<Target>, Failure>>;
 
     fn connect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Box<dyn Pipe>, Failure>>;
+
+    /// What the DNS of a domain says about a certificate that is shown for it: by this host, or by somebody who has
+    /// connected to us and may be any of its hosts.
+    fn dane<'a>(
+        &'a self,
+        domain: &'a str,
+        host: Option<&'a Target>,
+        chain: &'a Chain,
+    ) -> BoxFuture<'a, Result<Verdict, Failure>>;
 }
 
 /// DNS and TCP.
@@ -48,6 +59,36 @@ impl Network for Internet {
             Ok(Box::new(tcp) as Box<dyn Pipe>)
         })
     }
+
+    fn dane<'a>(
+        &'a self,
+        domain: &'a str,
+        host: Option<&'a Target>,
+        chain: &'a Chain,
+    ) -> BoxFuture<'a, Result<Verdict, Failure>> {
+        Box::pin(compare(&self.0, domain, host, chain))
+    }
+}
+
+pub(super) async fn compare(
+    resolver: &Resolver,
+    domain: &str,
+    host: Option<&Target>,
+    chain: &Chain,
+) -> Result<Verdict, Failure> {
+    if !resolver.is_trusted() {
+        return Ok(Verdict::Silent);
+    }
+    let hosts = match host {
+        Some(host) => vec![host.clone()],
+        None => match resolver.targets(domain, Service::Server).await {
+            Ok(hosts) => hosts,
+            Err(error) if error.is_temporary() => return Err(error.into()),
+            // It may still come to us, with an authority's word.
+            Err(_) => return Ok(Verdict::Silent),
+        },
+    };
+    Ok(resolver.dane(domain, &hosts, chain).await?)
 }
 
 /// So that a dead connection is noticed, and small stanzas are not held back.

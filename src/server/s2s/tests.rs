@@ -14,15 +14,19 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::trust::Chain;
 use super::*;
 use crate::config::{Certificate, PeerAuthentication, XmppServer};
 use crate::server::certificate::{self, Certificates};
 use crate::server::stream::xml::{Event, Reader};
 use crate::server::testing::{self, Client};
 use crate::xmpp::connector::Pipe;
-use crate::xmpp::dns::{Origin, Target};
+use crate::xmpp::dns::testing::NameServer;
+use crate::xmpp::dns::tlsa::Verdict;
+use crate::xmpp::dns::{Origin, Resolver, Service, Target};
 use crate::xmpp::ns;
 
+mod dane;
 mod hostile;
 mod pairs;
 
@@ -68,9 +72,9 @@ impl Authority {
     }
 }
 
-/// Where everybody is. A clone is the same.
+/// Where everybody is, and what the DNS says about their certificates. A clone is the same.
 #[derive(Clone, Default)]
-struct World(Arc<Mutex<BTreeMap<String, Entrance>>>);
+struct World(Arc<Mutex<BTreeMap<String, Entrance>>>, Option<Resolver>);
 
 #[derive(Clone)]
 struct Entrance {
@@ -106,6 +110,10 @@ impl World {
         entrance.open.store(open, Ordering::Release);
     }
 
+    fn with_dns(dns: &NameServer) -> Self {
+        Self(Arc::default(), Some(dns.resolver()))
+    }
+
     fn alias(&self, name: &str, host: &str) {
         let entrance = self.entrance(host).unwrap();
         self.0.lock().unwrap().insert(name.to_owned(), entrance);
@@ -118,6 +126,9 @@ impl Network for World {
             let entrance = self.entrance(domain).ok_or_else(|| {
                 Failure::new(Obstacle::NotFound, format!("There is no domain {domain}"))
             })?;
+            if let Some(resolver) = &self.1 {
+                return Ok(resolver.targets(domain, Service::Server).await?);
+            }
             Ok(vec![Target {
                 host: domain.to_owned(),
                 port: 5269,
@@ -140,6 +151,20 @@ impl Network for World {
             Ok(Box::new(ours) as Box<dyn Pipe>)
         })
     }
+
+    fn dane<'a>(
+        &'a self,
+        domain: &'a str,
+        host: Option<&'a Target>,
+        chain: &'a Chain,
+    ) -> BoxFuture<'a, Result<Verdict, Failure>> {
+        Box::pin(async move {
+            match &self.1 {
+                Some(resolver) => network::compare(resolver, domain, host, chain).await,
+                None => Ok(Verdict::Silent),
+            }
+        })
+    }
 }
 
 /// A server that talks to the others of a world.
@@ -147,7 +172,7 @@ struct House {
     server: Server,
     tasks: JoinSet<()>,
     stop: Stop,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl House {
@@ -175,7 +200,7 @@ impl House {
             server: server.clone(),
             tasks: JoinSet::new(),
             stop: Stop::new(),
-            _directory: directory,
+            directory,
         };
         let stop = house.stop.clone();
         let serving = federation.clone().serve(server.clone(), stop.clone());

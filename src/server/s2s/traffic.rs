@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesOrdered, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use jid::Jid;
 use minidom::Element;
 use tokio::sync::oneshot;
@@ -27,14 +27,15 @@ use super::peer::{Carrier, Opened, Way};
 use super::trust::Chain;
 use super::{Federation, Pair, accept, give_back};
 use crate::runtime::Stop;
+use crate::server::abuse::Direction;
 use crate::server::mail::Mail;
 use crate::server::session::{Commits, settle};
 use crate::server::stanza::{Kind, Stanza, iq};
-use crate::server::stream::finish;
 use crate::server::stream::rate::Rate;
 use crate::server::stream::sm;
 use crate::server::stream::wire::{End, Input, Output};
 use crate::server::stream::xml::Event;
+use crate::server::stream::{finish, note};
 use crate::server::{Server, StanzaError, StreamError, random_id};
 use crate::xmpp::element::set;
 use crate::xmpp::ns;
@@ -254,9 +255,17 @@ impl<'a> Traffic<'a> {
                 && self.output.waiting() < ENOUGH;
             let wanted = self.wanted();
             tokio::select! {
-                event = input.next(), if reads => {
+                event = input.more(), if reads => {
                     pause = rate.count(input.take_read());
-                    if let Err(end) = event.and_then(|event| self.event(event, input)) {
+                    if pause.is_some() {
+                        self.server.abuse().meters.paused();
+                    }
+                    let taken = match event {
+                        Ok(Some(event)) => self.event(event, input),
+                        Ok(None) => Ok(()),
+                        Err(end) => Err(end),
+                    };
+                    if let Err(end) = taken {
                         return end;
                     }
                 }
@@ -325,6 +334,8 @@ impl<'a> Traffic<'a> {
             End::Lost | End::Resumed => "broke off",
             End::Error(..) => "was sent away",
         };
+        let address = self.visitor.as_ref().map(|visitor| visitor.address);
+        note(self.server, &end, address);
         finish(&mut self.output, end).await;
         if let Some(sending) = self.sending.take() {
             let Sending {
@@ -385,6 +396,10 @@ impl<'a> Traffic<'a> {
         };
         let mut next = Some(mail);
         while let Some(mail) = next {
+            if let Some(kind) = mail.kind() {
+                let meters = &self.server.abuse().meters;
+                meters.stanza(Direction::ToPeers, kind);
+            }
             self.output.mail(&mail);
             sending.unconfirmed.push(mail);
             sending.sent = sending.sent.wrapping_add(1);
@@ -427,7 +442,9 @@ impl<'a> Traffic<'a> {
     }
 
     fn element(&mut self, element: Element, input: &mut Input) -> Result<(), End> {
-        if Kind::of(&element).is_some() {
+        if let Some(kind) = Kind::of(&element) {
+            let meters = &self.server.abuse().meters;
+            meters.stanza(Direction::FromPeers, kind);
             return self.stanza(element);
         }
         if element.has_ns(ns::DIALBACK) {
@@ -643,8 +660,14 @@ impl<'a> Traffic<'a> {
         let Some(visitor) = &self.visitor else {
             return;
         };
-        let verdict = accept::believe(self.federation, self.server, &pair, &visitor.chain);
-        if let Some(verdict) = verdict {
+        if let Some(verdict) = accept::reject(self.server, &pair) {
+            self.decided(pair, &verdict);
+            return;
+        }
+        let chain = visitor.chain.clone();
+        // Mostly it is known at once, without a question to anybody.
+        let believed = accept::believe(self.federation, self.server, &pair, &chain);
+        if let Some(Some(verdict)) = believed.now_or_never() {
             self.decided(pair, &verdict);
             return;
         }
@@ -659,7 +682,10 @@ impl<'a> Traffic<'a> {
         }
         let (federation, server) = (self.federation.clone(), self.server.clone());
         self.calls.push(Box::pin(async move {
-            let verdict = accept::call_back(&federation, &server, &pair, &id, &key).await;
+            let verdict = match accept::believe(&federation, &server, &pair, &chain).await {
+                Some(verdict) => verdict,
+                None => accept::call_back(&federation, &server, &pair, &id, &key).await,
+            };
             (pair, verdict)
         }));
     }

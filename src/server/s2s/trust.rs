@@ -13,10 +13,65 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, RootCertStore};
 use tracing::warn;
 
-use crate::xmpp::dns;
+use super::Federation;
+use crate::xmpp::dns::tlsa::Verdict;
+use crate::xmpp::dns::{self, Target};
 
 /// The certificates that the other side has shown, its own first.
 pub(super) type Chain = Vec<CertificateDer<'static>>;
+
+/// Why a certificate does not show that a domain is its owner's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// In words that follow "the certificate". Another proof may do.
+    Unproven(String),
+    /// The domain has said that it is another's, or we cannot know whether it has: no other proof counts (RFC 7671, 10.1).
+    Refuted(String),
+}
+
+impl Doubt {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Unproven(reason) | Self::Refuted(reason) => reason,
+        }
+    }
+}
+
+/// Who says that a certificate is its owner's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Witness {
+    Authority,
+    /// DANE.
+    Dns,
+}
+
+impl Federation {
+    /// Whether a certificate shows that a domain is its owner's: by what the domain's DNS says, else by an authority's word.
+    /// `host`: the one that we have connected to; `None`: somebody has connected to us.
+    pub(super) async fn certify(
+        &self,
+        chain: &Chain,
+        domain: &str,
+        host: Option<&Target>,
+    ) -> Result<Witness, Doubt> {
+        if chain.is_empty() {
+            return Err(Doubt::Unproven("was not shown".to_owned()));
+        }
+        match self.0.network.dane(domain, host, chain).await {
+            Ok(Verdict::Matched) => Ok(Witness::Dns),
+            Ok(Verdict::Silent) => match self.0.trust.verify(chain, domain) {
+                Ok(()) => Ok(Witness::Authority),
+                Err(reason) => Err(Doubt::Unproven(reason)),
+            },
+            Ok(Verdict::Refuted) => Err(Doubt::Refuted(
+                "is another one than its DNS says (DANE)".to_owned(),
+            )),
+            Err(failure) => Err(Doubt::Refuted(format!(
+                "cannot be compared with what its DNS says (DANE): {failure}"
+            ))),
+        }
+    }
+}
 
 /// Whom we trust to say who is who.
 #[derive(Debug)]
@@ -46,7 +101,7 @@ impl Trust {
     }
 
     /// `Err`: why not, in words that follow "the certificate".
-    pub(super) fn verify(&self, chain: &[CertificateDer<'_>], domain: &str) -> Result<(), String> {
+    fn verify(&self, chain: &[CertificateDer<'_>], domain: &str) -> Result<(), String> {
         let (own, intermediates) = chain.split_first().ok_or("was not shown")?;
         let verifier = self
             .0
@@ -78,9 +133,9 @@ fn explain(error: &rustls::Error, domain: &str) -> String {
             "is not for a server".to_owned()
         }
         // The other is an authority's own certificate, mostly one that signed itself.
-        CertificateError::UnknownIssuer | CertificateError::Other(_) => {
-            "is signed by nobody whom this server trusts".to_owned()
-        }
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::Other(_) => "is signed by nobody whom this server trusts".to_owned(),
         other => format!("is not acceptable ({other})"),
     }
 }

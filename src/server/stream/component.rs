@@ -44,6 +44,7 @@ impl Streams {
         let mut attached = match opened {
             Ok(attached) => attached,
             Err(end) => {
+                self.note(&end, Some(address));
                 finish(&mut output, end).await;
                 return;
             }
@@ -81,7 +82,11 @@ impl Streams {
         });
         let component = component?;
         output.flush().await?;
-        if self.failures().refusal(address).is_some() {
+        let (abuse, limit) = (
+            self.server().abuse(),
+            self.server().settings().limits.login_failures_per_ip,
+        );
+        if abuse.is_refused(address, limit).await {
             return Err(StreamError::new("not-authorized")
                 .text("Too many wrong handshakes")
                 .into());
@@ -93,7 +98,7 @@ impl Streams {
         };
         if !component.knows(&id, &handshake.text()) {
             warn!(domain = %component.domain(), %address, "A component does not know its secret");
-            self.failures().count(address);
+            abuse.failed(address, limit).await;
             return Err(StreamError::new("not-authorized")
                 .text("The handshake is not that of the secret")
                 .into());

@@ -7,6 +7,7 @@ mod bind;
 mod component;
 mod csi;
 mod limits;
+mod line;
 mod negotiation;
 pub(super) mod rate;
 mod register;
@@ -34,7 +35,7 @@ use tracing::{Instrument, debug, debug_span};
 use self::negotiation::{Negotiation, state};
 use self::wire::{End, Output};
 use crate::runtime::Stop;
-use crate::server::accounts::Throttle;
+use crate::server::abuse::{Refusal, Throttle, Transport};
 use crate::server::certificate;
 use crate::server::listener::Addresses;
 use crate::server::sasl::{ChannelBinding, TLS_EXPORTER};
@@ -42,6 +43,7 @@ use crate::server::session::Origin;
 use crate::server::{Server, StreamError};
 use crate::xmpp::connector::Pipe;
 
+pub use line::Line;
 pub use wire::Socket;
 
 /// How connections are encrypted. Whichever certificate is in use is behind both.
@@ -64,7 +66,6 @@ pub struct Streams(Arc<Shared>);
 struct Shared {
     server: Server,
     tls: Tls,
-    failures: Throttle,
     resumable: sm::Resumable,
     addresses: Addresses,
     pipes: mpsc::Sender<(DuplexStream, BareJid)>,
@@ -85,14 +86,23 @@ pub enum Security {
     ServerTls,
 }
 
+impl Security {
+    pub(super) fn transport(self) -> Transport {
+        match self {
+            Self::StartTls => Transport::StartTls,
+            Self::DirectTls => Transport::Tls,
+            Self::Component => Transport::Component,
+            Self::Server | Self::ServerTls => Transport::Server,
+        }
+    }
+}
+
 impl Streams {
     pub fn new(server: Server, tls: Tls) -> Self {
-        let limit = server.settings().limits.login_failures_per_ip;
         let (pipes, waiting) = mpsc::channel(WAITING_PIPES);
         Self(Arc::new(Shared {
             server,
             tls,
-            failures: Throttle::login_failures(limit),
             resumable: sm::Resumable::default(),
             addresses: Addresses::default(),
             pipes,
@@ -109,13 +119,10 @@ impl Streams {
         &self.0.server
     }
 
-    /// Failed logins by address; HTTP counts its own here too.
+    /// Failed logins by address.
     pub fn failures(&self) -> &Throttle {
-        let settings = self.0.server.settings();
-        self.0
-            .failures
-            .set_limit(settings.limits.login_failures_per_ip);
-        &self.0.failures
+        let limit = self.0.server.settings().limits.login_failures_per_ip;
+        self.0.server.abuse().failures(limit)
     }
 
     /// A stream inside this process, for an account that is at home here: whoever holds the other end is it.
@@ -156,8 +163,14 @@ impl Streams {
             via: "tcp".to_owned(),
         };
         match security {
-            Security::Component => self.serve_component(io, address, stop).await,
+            Security::Component => {
+                let meters = &self.0.server.abuse().meters;
+                let _open = meters.stream(Transport::Component);
+                self.serve_component(io, address, stop).await;
+            }
             Security::Server | Security::ServerTls => {
+                let meters = &self.0.server.abuse().meters;
+                let _open = meters.stream(Transport::Server);
                 if let Some(federation) = self.0.server.federation() {
                     let direct_tls = security == Security::ServerTls;
                     let server = self.server();
@@ -203,19 +216,23 @@ impl Streams {
         self.run(Box::new(negotiation), stop).await;
     }
 
-    /// Serves a WebSocket (RFC 7395): each message is an element. `secure`: nobody on the network reads along.
+    /// Serves a WebSocket (RFC 7395): each message is an element. `line`: the connection below it. `secure`: nobody on the
+    /// network reads along.
     pub async fn serve_websocket(
         &self,
         socket: Box<dyn Socket>,
+        line: Line,
         address: IpAddr,
         secure: bool,
         stop: Stop,
     ) {
         let most = self.0.server.settings().limits.connections_per_ip;
-        let Some(_counted) = self.0.addresses.admit(address, most) else {
-            debug!(%address, "An address has as many connections as it may have");
-            return;
+        let abuse = self.0.server.abuse();
+        let _counted = match self.0.addresses.admit(address, most) {
+            Ok(counted) => counted,
+            Err(refusal) => return abuse.refused(refusal, &address),
         };
+        abuse.meters.connected(Transport::WebSocket);
         let (input, output) = wire::messages(socket, self.limits());
         let origin = Origin {
             address: Some(address),
@@ -226,24 +243,38 @@ impl Streams {
         } else {
             0
         };
-        let negotiation = Negotiation::new(self.clone(), input, output, origin).with(bits);
+        let mut negotiation = Negotiation::new(self.clone(), input, output, origin).with(bits);
+        negotiation.line = line;
         self.run(Box::new(negotiation), stop).await;
     }
 
     async fn run(&self, negotiation: Box<Negotiation>, stop: Stop) {
         let span = debug_span!("stream", via = %negotiation.origin.via, address = ?negotiation.origin.address);
+        let meters = &self.0.server.abuse().meters;
+        let _open = meters.stream(match negotiation.origin.via.as_str() {
+            "tls" => Transport::Tls,
+            "websocket" => Transport::WebSocket,
+            Origin::OWN_BOT => Transport::Local,
+            _ => Transport::StartTls,
+        });
         async {
             // Large, and over before a session begins: in a box of its own, which is given back.
             match Box::pin(negotiation.run(&stop)).await {
                 Ok(bound) => session::run(self, bound, &stop).await,
                 Err(ended) => {
-                    let (mut output, end) = *ended;
+                    let (mut output, end, address) = *ended;
+                    self.note(&end, address);
                     finish(&mut output, end).await;
                 }
             }
         }
         .instrument(span)
         .await;
+    }
+
+    /// A stream that ends because of what came in on it is counted.
+    fn note(&self, end: &End, address: Option<IpAddr>) {
+        note(&self.0.server, end, address);
     }
 
     /// A TLS handshake, and what binds a login to it.
@@ -274,6 +305,15 @@ impl Streams {
 impl std::fmt::Debug for Streams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Streams({})", self.0.server.domain())
+    }
+}
+
+/// Counts a stream that ends because of what came in on it.
+pub(in crate::server) fn note(server: &Server, end: &End, address: Option<IpAddr>) {
+    if let (End::Error(error, _), Some(address)) = (end, address)
+        && let Some(refusal) = Refusal::of_stream(error.condition)
+    {
+        server.abuse().refused(refusal, &address);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Before a session: headers, features, and what a client asks of them (RFC 6120, 4.3).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tracing::trace;
 use super::sm::Parcel;
 use super::wire::{End, Input, Output};
 use super::xml::{Event, Header, Opening};
-use super::{Streams, bind, limits, register, sasl, sasl2, sm, starttls};
+use super::{Line, Streams, bind, limits, register, sasl, sasl2, sm, starttls};
 use crate::runtime::Stop;
 use crate::server::accounts::Credentials;
 use crate::server::invitations::Shown;
@@ -89,6 +90,8 @@ pub(super) struct Negotiation {
     pub(super) lang: Option<String>,
     /// The invitation that was shown (XEP-0445).
     pub(super) invitation: Option<Shown>,
+    /// What is below a WebSocket.
+    pub(super) line: Line,
     /// Logins that failed.
     pub(super) failures: u32,
     /// Our header of this stream has been written.
@@ -117,6 +120,7 @@ impl Negotiation {
             credentials: None,
             lang: None,
             invitation: None,
+            line: Line::default(),
             failures: 0,
             opened: false,
         }
@@ -144,7 +148,10 @@ impl Negotiation {
     }
 
     /// Goes on until there is a session; or says why not.
-    pub(super) async fn run(mut self, stop: &Stop) -> Result<Box<Bound>, Box<(Output, End)>> {
+    pub(super) async fn run(
+        mut self,
+        stop: &Stop,
+    ) -> Result<Box<Bound>, Box<(Output, End, Option<IpAddr>)>> {
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(DEADLINE, self.negotiate()) => outcome.unwrap_or_else(|_| {
                 Err(StreamError::new("connection-timeout").into())
@@ -163,7 +170,7 @@ impl Negotiation {
                 if !self.opened && matches!(end, End::Error(..)) {
                     self.write_header(None);
                 }
-                Err(Box::new((self.output, end)))
+                Err(Box::new((self.output, end, self.origin.address)))
             }
         }
     }

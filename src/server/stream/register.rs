@@ -25,7 +25,8 @@ fn negotiate(negotiation: &mut Negotiation, iq: Element) -> Answer<'_> {
         let refused = StreamError::new("not-authorized");
         let address = negotiation.origin.address.ok_or(refused.clone())?;
         let streams = negotiation.streams.clone();
-        if streams.failures().refusal(address).is_some() {
+        let limit = streams.server().settings().limits.login_failures_per_ip;
+        if streams.server().abuse().is_refused(address, limit).await {
             return Err(StreamError::new("policy-violation")
                 .text("too many failed attempts from this address")
                 .into());
@@ -36,17 +37,18 @@ fn negotiate(negotiation: &mut Negotiation, iq: Element) -> Answer<'_> {
             shown: &mut negotiation.invitation,
         };
         let answer = registrar.answer(&iq).await.ok_or(refused)?;
-        negotiation.output.element(&answer);
         // A token is guessed as seldom as a password.
         if iq.has_child("preauth", ns::PREAUTH) && answer.attr("type") == Some("error") {
-            streams.failures().count(address);
+            streams.server().abuse().failed(address, limit).await;
             negotiation.failures = negotiation.failures.saturating_add(1);
             if negotiation.failures >= MOST_FAILURES {
+                negotiation.output.element(&answer);
                 return Err(StreamError::new("policy-violation")
                     .text("too many failed attempts")
                     .into());
             }
         }
+        negotiation.output.element(&answer);
         Ok(Next::Element)
     })
 }

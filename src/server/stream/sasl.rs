@@ -84,6 +84,7 @@ pub(super) fn authenticated(negotiation: &mut Negotiation, account: BareJid) {
     negotiation.account = Some(account);
     negotiation.state |= state::AUTHENTICATED;
     negotiation.input.reader.authenticated();
+    negotiation.line.authenticated();
 }
 
 /// Carries a login in SASL or SASL2. `None`: it failed, the client has been told, and may try again.
@@ -94,8 +95,10 @@ pub(super) async fn exchange(
     initial: Option<&str>,
     fast: Option<Fast>,
 ) -> Result<Option<(BareJid, Success)>, End> {
+    let server = negotiation.streams.server().clone();
     let outcome = match attempt(negotiation, profile, mechanism, initial, fast).await? {
         Ok(success) => {
+            server.abuse().meters.login(mechanism, true);
             let account = match &negotiation.local {
                 Some(local) => local.clone(),
                 None => negotiation
@@ -108,13 +111,15 @@ pub(super) async fn exchange(
         }
         Err(failure) => failure,
     };
-    negotiation.output.element(&failed(profile, outcome));
+    server.abuse().meters.login(mechanism, false);
     negotiation.failures += 1;
     if let (Condition::NotAuthorized, Some(address)) =
         (outcome.condition, negotiation.origin.address)
     {
-        negotiation.streams.failures().count(address);
+        let limit = server.settings().limits.login_failures_per_ip;
+        server.abuse().failed(address, limit).await;
     }
+    negotiation.output.element(&failed(profile, outcome));
     if negotiation.failures >= MOST_FAILURES {
         return Err(StreamError::new("policy-violation")
             .text("too many failed logins")
@@ -153,16 +158,11 @@ async fn attempt(
             })
             .ok_or(Condition::NotAuthorized.into()));
     }
-    let limits = &negotiation.streams.server().settings().limits;
-    negotiation
-        .streams
-        .failures()
-        .set_limit(limits.login_failures_per_ip);
-    let refused = negotiation
-        .origin
-        .address
-        .and_then(|address| negotiation.streams.failures().refusal(address));
-    if refused.is_some() {
+    let server = negotiation.streams.server().clone();
+    let limit = server.settings().limits.login_failures_per_ip;
+    if let Some(address) = negotiation.origin.address
+        && server.abuse().is_refused(address, limit).await
+    {
         let text = "too many failed logins from this address";
         return Ok(Err(Failure::new(Condition::TemporaryAuthFailure, text)));
     }

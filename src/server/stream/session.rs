@@ -23,6 +23,7 @@ use super::wire::{End, Input, Output};
 use super::xml::Event;
 use super::{Streams, bind, finish};
 use crate::runtime::Stop;
+use crate::server::abuse::Direction;
 use crate::server::feature::push;
 use crate::server::mail::Mail;
 use crate::server::session::{Session, settle};
@@ -174,10 +175,18 @@ impl Running<'_> {
                     }
                     self.routed();
                 }
-                event = input.next(), if reads => {
+                event = input.more(), if reads => {
                     pause = rate.count(input.take_read());
+                    if pause.is_some() {
+                        self.streams.server().abuse().meters.paused();
+                    }
                     watch.heard();
-                    if let Err(end) = event.and_then(|event| self.take(event, &mut routing)) {
+                    let taken = match event {
+                        Ok(Some(event)) => self.take(event, &mut routing),
+                        Ok(None) => Ok(()),
+                        Err(end) => Err(end),
+                    };
+                    if let Err(end) = taken {
                         return (end, routing, None);
                     }
                 }
@@ -228,7 +237,8 @@ impl Running<'_> {
     /// Whether to read on. While a stanza is routed only where that may wait for the client: it is sent more than it has
     /// acknowledged room for, as with the messages of a long absence, and its acknowledgements are what comes next.
     fn reads(&self, routing: bool) -> bool {
-        let may_wait = self.queue.len() >= sm::QUEUE && self.ahead.len() < AHEAD;
+        let is_full = self.queue.len() >= sm::QUEUE || self.session.is_tight();
+        let may_wait = is_full && self.ahead.len() < AHEAD;
         self.settling.len() < UNSETTLED && (!routing || may_wait)
     }
 
@@ -372,6 +382,10 @@ impl Running<'_> {
     }
 
     fn write(&mut self, mail: Mail) {
+        if let Some(kind) = mail.kind() {
+            let meters = &self.streams.server().abuse().meters;
+            meters.stanza(Direction::Out, kind);
+        }
         self.output.mail(&mail);
         self.queue.push(mail);
     }
@@ -395,6 +409,7 @@ impl Running<'_> {
         stop: &Stop,
     ) {
         debug!(jid = %self.session.jid(), ?end, "A stream has ended");
+        self.streams.note(&end, self.session.origin.address);
         if let Some(routing) = routing {
             // It was read, so it is routed; an error of it has nobody to be told to.
             routing.await.ok();

@@ -686,6 +686,87 @@ async fn a_client_that_writes_fast_is_read_slowly_and_loses_nothing() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn white_space_and_half_a_stanza_are_read_as_slowly_as_stanzas() {
+    for (name, flood) in [
+        ("white space", " ".repeat(20_000)),
+        (
+            "half a stanza",
+            format!("<message><body>{}", "x".repeat(20_000)),
+        ),
+    ] {
+        let mut settings = Settings::new("example.org");
+        settings.limits.c2s_bytes_per_second = 1_000;
+        let mut house = House::with(settings).await;
+        let mut client = house.romeo("r").await;
+        let begun = tokio::time::Instant::now();
+        client.send(&flood).await;
+        let rest = if name == "white space" {
+            ""
+        } else {
+            "</body></message>"
+        };
+        client
+            .send(&format!(
+                "{rest}<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>"
+            ))
+            .await;
+        while client.find("iq").await.attr("id") != Some("p") {}
+        assert!(
+            begun.elapsed() >= Duration::from_secs(10),
+            "{name}: {:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_passwords_are_answered_more_and_more_slowly_and_then_not_at_all() {
+    let mut settings = Settings::new("example.org");
+    settings.limits.login_failures_per_ip = 6;
+    let mut house = House::with(settings).await;
+    let wrong = STANDARD.encode("\0romeo\0wrong");
+    let auth = format!(
+        "<auth xmlns='{}' mechanism='PLAIN'>{wrong}</auth>",
+        ns::SASL
+    );
+    let mut waited = Vec::new();
+    for _ in 0..2 {
+        let mut client = house.secured().await;
+        for _ in 0..3 {
+            let begun = tokio::time::Instant::now();
+            client.send(&auth).await;
+            let failure = client.find("failure").await;
+            assert!(failure.has_child("not-authorized", ns::SASL));
+            waited.push(begun.elapsed());
+        }
+    }
+    assert!(waited[5] > waited[2] + Duration::from_secs(1), "{waited:?}");
+    // With the right password neither: the address is refused, over every transport.
+    let right = STANDARD.encode(format!("\0romeo\0{}", testing::PASSWORD));
+    let auth = format!(
+        "<auth xmlns='{}' mechanism='PLAIN'>{right}</auth>",
+        ns::SASL
+    );
+    let mut client = house.secured().await;
+    client.send(&auth).await;
+    let failure = client.find("failure").await;
+    assert!(failure.has_child("temporary-auth-failure", ns::SASL));
+    let abuse = house.streams.server().abuse();
+    assert_eq!(abuse.count(Refusal::LoginFailures), 1);
+    // Another address logs in at once.
+    let elsewhere = "192.0.2.2".parse().unwrap();
+    let client = house
+        .connect(elsewhere, Security::DirectTls)
+        .encrypt()
+        .await;
+    let mut client = client;
+    client.open().await;
+    let begun = tokio::time::Instant::now();
+    client.login("romeo").await;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
 #[tokio::test]
 async fn a_client_in_this_process_needs_no_password() {
     let mut house = House::new().await;
@@ -765,7 +846,7 @@ async fn a_websocket_carries_one_element_in_each_message() {
     let (streams, stop) = (house.streams.clone(), house.stop.clone());
     house.tasks.spawn(async move {
         streams
-            .serve_websocket(Box::new(socket), ADDRESS, true, stop)
+            .serve_websocket(Box::new(socket), Line::default(), ADDRESS, true, stop)
             .await;
     });
     let open = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.org' version='1.0'/>";

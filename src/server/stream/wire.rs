@@ -150,6 +150,12 @@ impl Input {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// What the next bytes complete: `None` if nothing, so that they are counted as they come. Losing the future loses
+    /// nothing.
+    pub(in crate::server) async fn more(&mut self) -> Result<Option<Event>, End> {
+        poll_fn(|cx| self.poll_more(cx)).await
+    }
+
     /// An event that has been read already.
     pub(in crate::server) fn buffered(&mut self) -> Result<Option<Event>, StreamError> {
         match self.source {
@@ -164,10 +170,18 @@ impl Input {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, End>> {
+        loop {
+            if let Some(event) = ready!(self.poll_more(cx))? {
+                return Poll::Ready(Ok(event));
+            }
+        }
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, End>> {
         match &mut self.source {
-            Source::Bytes(source) => loop {
+            Source::Bytes(source) => {
                 if let Some(event) = self.reader.read()? {
-                    return Poll::Ready(Ok(event));
+                    return Poll::Ready(Ok(Some(event)));
                 }
                 let mut space = [const { MaybeUninit::uninit() }; CHUNK];
                 let mut buffer = ReadBuf::uninit(&mut space);
@@ -177,11 +191,12 @@ impl Input {
                 }
                 self.read = self.read.saturating_add(buffer.filled().len());
                 self.reader.push(buffer.filled());
-            },
+                Poll::Ready(Ok(self.reader.read()?))
+            }
             Source::Messages(source) => match ready!(source.poll_next_unpin(cx)) {
                 Some(Ok(message)) => {
                     self.read = self.read.saturating_add(message.len());
-                    Poll::Ready(Ok(self.reader.message(&message)?))
+                    Poll::Ready(Ok(Some(self.reader.message(&message)?)))
                 }
                 Some(Err(_)) | None => Poll::Ready(Err(End::Lost)),
             },

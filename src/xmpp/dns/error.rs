@@ -24,7 +24,7 @@ pub enum Error {
     /// Nobody can be asked.
     #[error("This machine has no DNS resolver to ask ({0}); see /etc/resolv.conf")]
     NoResolver(String),
-    #[error("Cannot connect to {host}:{port}: {reason}")]
+    #[error("Cannot connect to {host}:{port} ({}): {reason}", addresses(.tried))]
     Unreachable {
         host: String,
         port: u16,
@@ -32,6 +32,11 @@ pub enum Error {
         reason: String,
         tried: Vec<SocketAddr>,
     },
+}
+
+fn addresses(tried: &[SocketAddr]) -> String {
+    let tried: Vec<String> = tried.iter().map(|it| it.ip().to_string()).collect();
+    tried.join(", ")
 }
 
 fn whom(service: Service) -> &'static str {

@@ -134,7 +134,7 @@ pub fn ascii(domain: &str) -> Result<String, Error> {
 }
 
 /// Whether a name needs no DNS: an address, or the loopback (RFC 6761, 6.3).
-fn is_local(domain: &str) -> bool {
+pub fn is_local(domain: &str) -> bool {
     domain.parse::<IpAddr>().is_ok() || is_loopback(domain)
 }
 

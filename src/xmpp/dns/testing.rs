@@ -116,6 +116,46 @@ impl NameServer {
         }
     }
 
+    /// Takes lines of a zone file.
+    pub(crate) fn write(&self, lines: &[&str]) {
+        for line in lines {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let owner = words[0].trim_end_matches('.');
+            match words[3..] {
+                ["A" | "AAAA", address] => {
+                    self.forget(owner);
+                    self.address(owner, address);
+                }
+                ["SRV", priority, weight, port, target] => {
+                    let number = |text: &str| text.parse().unwrap();
+                    self.srv(
+                        owner,
+                        number(priority),
+                        number(weight),
+                        number(port),
+                        target,
+                    );
+                }
+                ["TLSA", usage, selector, matching, data] => {
+                    let number = |text: &str| text.parse().unwrap();
+                    let digits: Vec<u32> =
+                        data.chars().map(|it| it.to_digit(16).unwrap()).collect();
+                    let bytes = digits
+                        .chunks(2)
+                        .map(|pair| u8::try_from(pair[0] * 16 + pair[1]));
+                    let record = tlsa::Record {
+                        usage: number(usage),
+                        selector: number(selector),
+                        matching: number(matching),
+                        data: bytes.map(Result::unwrap).collect(),
+                    };
+                    self.tlsa(owner, &record);
+                }
+                _ => panic!("{line}"),
+            }
+        }
+    }
+
     pub(crate) fn reply(&self, owner: &str, kind: RecordType, reply: Reply) {
         let mut contents = self.contents.lock().unwrap();
         contents.zone.insert((owner.to_owned(), kind), reply);

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -216,13 +217,12 @@ impl Resolver {
         chain: &[CertificateDer<'_>],
     ) -> Result<Verdict, Error> {
         let domain = super::ascii(domain)?;
-        let mut verdict = Verdict::Silent;
-        for target in targets {
-            let records = self.tlsa(target).await?;
+        let records = try_join_all(targets.iter().map(|target| self.tlsa(target))).await?;
+        let verdicts = targets.iter().zip(&records).map(|(target, records)| {
             let names = [domain.as_str(), target.host.as_str()];
-            verdict = verdict.or(verify(&records, chain, &names, UnixTime::now()));
-        }
-        Ok(verdict)
+            verify(records, chain, &names, UnixTime::now())
+        });
+        Ok(verdicts.fold(Verdict::Silent, Verdict::or))
     }
 }
 

@@ -19,6 +19,8 @@ use super::{engine, relation, tell};
 
 /// How many clients from elsewhere are followed for one account.
 const MOST_VISITORS: usize = 1_000;
+/// What they want together, in bytes. Clients of a kind share what they want, and are counted all the same.
+const MOST_BYTES: usize = 256 * 1_024;
 
 /// What a session wants to be told.
 #[derive(Default)]
@@ -50,7 +52,9 @@ impl Visitors {
     fn replace(&self, jid: &Jid, new: Arc<Interests>) -> Arc<Interests> {
         let mut visitors = self.lock();
         let before = visitors.remove(jid).unwrap_or_default();
-        if !new.is_empty() && visitors.len() < MOST_VISITORS {
+        let bytes: usize = visitors.values().map(|wanted| wanted.bytes()).sum();
+        let fits = visitors.len() < MOST_VISITORS && bytes.saturating_add(new.bytes()) < MOST_BYTES;
+        if !new.is_empty() && fits {
             visitors.insert(jid.clone(), new);
         }
         before
@@ -209,6 +213,13 @@ pub(in super::super) async fn visitor_wants(
     let Some(account) = server.account_in_memory(service) else {
         return;
     };
+    // It answers from beyond.
+    let is_gone = from
+        .try_as_full()
+        .is_ok_and(|full| server.session(full).is_none());
+    if server.is_local(from.domain().as_str()) && is_gone {
+        return;
+    }
     // Contacts here are followed by their sessions.
     if server.is_local(from.domain().as_str())
         && relation(server, service, &from.to_bare())

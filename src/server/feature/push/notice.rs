@@ -1,6 +1,6 @@
 //! Notifications on their way to app servers (XEP-0357, 7), and what those answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::rules::Summary;
 use super::{Devices, Event, Push, is_from, remove};
 use crate::config::PushSummary;
 use crate::runtime::{Stop, contain};
+use crate::server::abuse::Refusal;
 use crate::server::account::Account;
 use crate::server::router::OnAnswer;
 use crate::server::session::Session;
@@ -29,6 +30,11 @@ use crate::xmpp::ns;
 /// Notifications that are being handed over at the same time, and how long one may take: an app server may be a client that
 /// does not read.
 const AT_ONCE: usize = 64;
+/// Of one app server, and how many more may wait for it: what it does not take delays nobody else's.
+const AT_ONCE_EACH: usize = 8;
+const WAITING_EACH: usize = 100;
+/// For all of them.
+const WAITING: usize = 5_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers that are waited for, and how long.
@@ -82,10 +88,11 @@ pub async fn maintain(server: Server, stop: Stop) -> anyhow::Result<()> {
     if let Err(err) = push.learn(server.storage()).await {
         warn!("Who wants to be woken is looked up for each message: {err}");
     }
-    let mut under_way = JoinSet::new();
+    let mut outbox = Outbox::default();
     loop {
         let event = tokio::select! {
-            event = events.recv() => event,
+            event = events.recv(), if outbox.has_room() => event,
+            Some(()) = outbox.next() => continue,
             () = stop.cancelled() => None,
         };
         let Some(event) = event else {
@@ -99,18 +106,75 @@ pub async fn maintain(server: Server, stop: Stop) -> anyhow::Result<()> {
             }
         };
         for notice in notices {
-            while under_way.len() >= AT_ONCE {
-                under_way.join_next().await;
+            if let Err(service) = outbox.add(&server, notice) {
+                server.abuse().refused(Refusal::Push, &service);
             }
-            let server = server.clone();
-            under_way.spawn(async move {
-                let handed = contain("A notification", server.route(notice, None));
-                if timeout(PATIENCE, handed).await.is_err() {
-                    debug!("An app server does not take a notification");
-                }
-            });
         }
-        while under_way.try_join_next().is_some() {}
+    }
+}
+
+/// Notifications that are being handed over, and those that wait for others of the same app server.
+#[derive(Default)]
+struct Outbox {
+    under_way: JoinSet<(Server, Jid)>,
+    services: HashMap<Jid, Lane>,
+    waiting: usize,
+}
+
+#[derive(Default)]
+struct Lane {
+    under_way: usize,
+    waiting: VecDeque<Stanza>,
+}
+
+impl Outbox {
+    fn has_room(&self) -> bool {
+        self.under_way.len() < AT_ONCE
+    }
+
+    /// Hands a notification over, or lets it wait. `Err`: its app server does not keep up.
+    fn add(&mut self, server: &Server, notice: Stanza) -> Result<(), Jid> {
+        let Some(service) = notice.to().cloned() else {
+            return Ok(());
+        };
+        let lane = self.services.entry(service.clone()).or_default();
+        if lane.under_way < AT_ONCE_EACH {
+            lane.under_way += 1;
+            self.hand_over(server.clone(), service, notice);
+            return Ok(());
+        }
+        if lane.waiting.len() >= WAITING_EACH || self.waiting >= WAITING {
+            return Err(service);
+        }
+        lane.waiting.push_back(notice);
+        self.waiting += 1;
+        Ok(())
+    }
+
+    fn hand_over(&mut self, server: Server, service: Jid, notice: Stanza) {
+        self.under_way.spawn(async move {
+            let handed = contain("A notification", server.route(notice, None));
+            if timeout(PATIENCE, handed).await.is_err() {
+                debug!("An app server does not take a notification");
+            }
+            (server, service)
+        });
+    }
+
+    /// Waits until one was handed over, and goes on with the next of its app server. `None`: there is nothing to wait for.
+    async fn next(&mut self) -> Option<()> {
+        let (server, service) = self.under_way.join_next().await?.ok()?;
+        let lane = self.services.get_mut(&service)?;
+        if let Some(notice) = lane.waiting.pop_front() {
+            self.waiting = self.waiting.saturating_sub(1);
+            self.hand_over(server, service, notice);
+            return Some(());
+        }
+        lane.under_way = lane.under_way.saturating_sub(1);
+        if lane.under_way == 0 {
+            self.services.remove(&service);
+        }
+        Some(())
     }
 }
 
@@ -321,6 +385,72 @@ fn failure(answer: &Element) -> Option<Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An app server that takes what it gets, or nothing at all.
+    struct App {
+        takes: bool,
+        taken: std::sync::atomic::AtomicUsize,
+    }
+
+    impl App {
+        fn new(takes: bool) -> Arc<Self> {
+            let taken = std::sync::atomic::AtomicUsize::new(0);
+            Arc::new(Self { takes, taken })
+        }
+    }
+
+    impl crate::server::Host for App {
+        fn handle<'a>(
+            &'a self,
+            _: &'a Server,
+            _: crate::server::session::Sender<'a>,
+            _: Stanza,
+        ) -> BoxFuture<'a, ()> {
+            Box::pin(async move {
+                if !self.takes {
+                    std::future::pending::<()>().await;
+                }
+                self.taken
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            })
+        }
+
+        fn name(&self) -> &'static str {
+            "App server"
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_server_that_takes_nothing_delays_no_other() {
+        let server = crate::server::testing::server(&["romeo"]).await;
+        let (slow, fast) = (App::new(false), App::new(true));
+        server.set_hosts(vec![
+            ("slow.example.org".to_owned(), slow),
+            ("fast.example.org".to_owned(), Arc::clone(&fast) as _),
+        ]);
+        let notice = |to: &str| {
+            let from = Jid::new("romeo@example.org").unwrap();
+            let notice = iq("set", "1", Element::bare("pubsub", ns::PUBSUB));
+            Stanza::new(from, Some(Jid::new(to).unwrap()), notice).unwrap()
+        };
+        let mut outbox = Outbox::default();
+        let refused = (0..AT_ONCE_EACH + WAITING_EACH + 10)
+            .filter(|_| outbox.add(&server, notice("slow.example.org")).is_err())
+            .count();
+        assert_eq!(refused, 10);
+        assert!(outbox.has_room());
+        let begun = Instant::now();
+        for _ in 0..20 {
+            outbox.add(&server, notice("fast.example.org")).unwrap();
+        }
+        for _ in 0..20 {
+            outbox.next().await.unwrap();
+        }
+        assert_eq!(fast.taken.load(std::sync::atomic::Ordering::Relaxed), 20);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        while outbox.next().await.is_some() {}
+        assert_eq!((outbox.waiting, outbox.services.len()), (0, 0));
+    }
 
     #[test]
     fn an_error_lasts_unless_it_says_that_it_passes() {

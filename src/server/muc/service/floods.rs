@@ -1,28 +1,24 @@
 //! How much one person may ask of rooms where it costs others: presence goes to everybody there, invitations and requests to
 //! people who have not asked for them.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
-use jid::BareJid;
-
+use crate::server::abuse::Rate;
 use crate::server::muc::event::Incoming;
 use crate::xmpp::ns;
 
-/// One presence in so many milliseconds, on the average.
-const PRESENCE: i64 = 200;
-/// One invitation, or request to those who decide.
-const REQUEST: i64 = 1_000;
-/// So many milliseconds' worth at once: a client that comes back enters all its rooms.
-const BURST: i64 = 30_000;
-/// When more people than this are remembered, those who were slow are forgotten.
-const REMEMBERED: usize = 4_096;
-
-/// When each person's allowance is whole again, in milliseconds since 1970 (the generic cell rate algorithm).
-#[derive(Debug, Default)]
-pub(super) struct Floods(HashMap<BareJid, i64>);
+/// One presence in so many milliseconds, on the average; thirty seconds' worth at once, as a client that comes back enters
+/// all its rooms.
+pub(super) const RATE: Rate = Rate::new(150, Duration::from_millis(200));
+/// What that costs.
+const PRESENCE: u32 = 1;
+/// One invitation, or request to those who decide, in a second.
+const REQUEST: u32 = 5;
+/// A room that was not there, beside the presence that enters it.
+pub(super) const CREATION: u32 = 9;
 
 /// What a stanza to a room costs its sender; `None`: nothing, or what the limits of streams count already.
-pub(super) fn cost(incoming: &Incoming) -> Option<i64> {
+pub(super) fn cost(incoming: &Incoming) -> Option<u32> {
     let stanza = &incoming.stanza;
     match (stanza.name(), incoming.kind()) {
         ("presence", "" | "probe") => Some(PRESENCE),
@@ -32,43 +28,9 @@ pub(super) fn cost(incoming: &Incoming) -> Option<i64> {
     }
 }
 
-impl Floods {
-    pub(super) fn admit(&mut self, who: &BareJid, cost: i64, now: i64) -> bool {
-        if self.0.len() > REMEMBERED {
-            self.0.retain(|_, whole| *whole > now);
-        }
-        let whole = self.0.get(who).copied().unwrap_or(now).max(now);
-        let next = whole.saturating_add(cost);
-        if next.saturating_sub(now) > BURST {
-            return false;
-        }
-        self.0.insert(who.clone(), next);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_burst_is_allowed_and_then_a_few_each_second() {
-        let mut floods = Floods::default();
-        let who = BareJid::new("a@b").unwrap();
-        let burst = (0..1_000)
-            .filter(|_| floods.admit(&who, PRESENCE, 5))
-            .count();
-        assert_eq!(burst, 150);
-        assert!(
-            floods.admit(&BareJid::new("c@b").unwrap(), PRESENCE, 5),
-            "others are not concerned"
-        );
-        let later = (0..1_000)
-            .filter(|_| floods.admit(&who, PRESENCE, 1_005))
-            .count();
-        assert_eq!(later, 5);
-        assert!(floods.admit(&who, PRESENCE, 100_000));
-    }
 
     #[test]
     fn what_costs_others_costs_the_sender() {

@@ -5,12 +5,13 @@ use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
 
 use super::{Outbound, Posted, Service};
-use crate::server::feature::{blocking, push};
+use crate::server::abuse::Refusal;
+use crate::server::feature::{block_lists, blocking, push};
 use crate::server::mail::Mail;
 use crate::server::muc::event::Incoming;
 use crate::server::session::{MAILBOX, Sender};
-use crate::server::stanza::Stanza;
-use crate::server::{Host, Server};
+use crate::server::stanza::{Kind, Stanza};
+use crate::server::{Host, Server, StanzaError};
 
 /// A mailbox with less room than this makes speakers wait a little.
 const TIGHT: usize = MAILBOX / 4;
@@ -73,6 +74,10 @@ impl Outbound for People {
         push::said(&self.0, members, author, stanza);
     }
 
+    fn refused(&self, who: &BareJid) {
+        self.0.abuse().refused(Refusal::Rooms, who);
+    }
+
     fn route(&self, stanza: Element) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let address = |name: &str| stanza.attr(name).and_then(|jid| Jid::new(jid).ok());
@@ -97,6 +102,11 @@ impl Host for Service {
                 return;
             };
             let refusable = refusable(&stanza);
+            if speaks(&stanza) && block_lists::is_listed(server, &stanza.from().to_bare()) {
+                server.abuse().refused(Refusal::BlockList, stanza.from());
+                let banned = StanzaError::forbidden().text("You are banned from this service");
+                return server.refuse(&stanza, &banned).await;
+            }
             let from = stanza.from().clone();
             let session = from.try_as_full().ok();
             let session = session.and_then(|session| server.session(session));
@@ -115,6 +125,15 @@ impl Host for Service {
 
     fn name(&self) -> &str {
         &self.policy.name
+    }
+}
+
+/// Whether somebody enters, shows something or says something: the way out is open to all.
+fn speaks(stanza: &Stanza) -> bool {
+    match stanza.kind() {
+        Kind::Presence => stanza.type_().is_empty(),
+        Kind::Message => !stanza.is_error(),
+        Kind::Iq => false,
     }
 }
 

@@ -23,7 +23,7 @@ use tracing::error;
 
 pub use self::host::People;
 
-use self::floods::{Floods, cost};
+use self::floods::{CREATION, cost};
 use self::living::{Living, Outcome};
 use self::tombstones::{TOMBSTONE, Tombstones};
 use super::config::Config;
@@ -31,6 +31,7 @@ use super::event::{Event, Incoming, Reveal};
 use super::history::{History, Past};
 use super::room::{Limits, Listing, Room, Stored};
 use crate::server::StanzaError;
+use crate::server::abuse::Allowance;
 use crate::server::mail::Mail;
 use crate::storage::{Answer, Batch, KeyValue, Storage};
 use crate::xmpp::ns;
@@ -133,6 +134,8 @@ pub trait Outbound: Send + Sync {
         _stanza: &Element,
     ) {
     }
+    /// Somebody asks too much, and was told so.
+    fn refused(&self, _who: &BareJid) {}
     /// Sends a stanza to wherever it is addressed.
     fn route(&self, stanza: Element) -> BoxFuture<'_, ()>;
 }
@@ -149,7 +152,7 @@ pub struct Service {
     listings: Mutex<BTreeMap<String, Listing>>,
     tombstones: Mutex<Tombstones>,
     creation: Mutex<Creation>,
-    floods: Mutex<Floods>,
+    floods: Allowance<BareJid>,
 }
 
 impl Service {
@@ -198,7 +201,7 @@ impl Service {
             listings: Mutex::new(listings),
             tombstones: Mutex::new(tombstones),
             creation: Mutex::new(creation),
-            floods: Mutex::default(),
+            floods: Allowance::new(floods::RATE),
         })
     }
 
@@ -245,14 +248,15 @@ impl Service {
     ) -> Result<Outcome, StanzaError> {
         let sender = incoming.from.to_bare();
         if let Some(cost) = cost(incoming)
-            && !lock(&self.floods).admit(&sender, cost, now())
+            && !self.floods.take_many(&sender, cost)
         {
+            outbound.refused(&sender);
             return Err(StanzaError::resource_constraint().text("Not so fast"));
         }
         loop {
             let cell = match self.find(node).await? {
                 Some(cell) => cell,
-                None => self.create(node, incoming)?,
+                None => self.create(outbound, node, incoming)?,
             };
             let mut living = cell.lock().await;
             if living.closed {
@@ -290,7 +294,12 @@ impl Service {
     }
 
     /// A new room, for who enters one that does not exist (XEP-0045, 10.1).
-    fn create(&self, node: &str, incoming: &Incoming) -> Result<Cell, StanzaError> {
+    fn create(
+        &self,
+        outbound: &dyn Outbound,
+        node: &str,
+        incoming: &Incoming,
+    ) -> Result<Cell, StanzaError> {
         let address = self.address(node);
         let (Some(address), true) = (address, enters(incoming)) else {
             return Err(StanzaError::item_not_found());
@@ -298,6 +307,10 @@ impl Service {
         let creator = incoming.from.to_bare();
         self.may_succeed(node, &creator)?;
         self.may_create(&creator, incoming.is_own_bot)?;
+        if !incoming.is_own_bot && !self.floods.take_many(&creator, CREATION) {
+            outbound.refused(&creator);
+            return Err(StanzaError::resource_constraint().text("Not so fast"));
+        }
         let mut secret = [0; 32];
         if getrandom::fill(&mut secret).is_err() {
             return Err(StanzaError::internal_server_error());

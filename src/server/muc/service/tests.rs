@@ -246,7 +246,7 @@ async fn who_asks_too_often_is_told_so() {
     }
     assert_eq!(crowd.outcome(A), "resource-constraint");
     let invited = crowd.take("b@example.org").len();
-    assert!((29..=40).contains(&invited), "{invited}");
+    assert!((27..=40).contains(&invited), "{invited}");
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn who_enters_too_often_is_told_so() {
         enter(&service, &crowd, A, "lobby", "a").await;
         refused += usize::from(crowd.outcome(A) == "resource-constraint");
     }
-    assert!((200..=250).contains(&refused), "{refused}");
+    assert!((200..=260).contains(&refused), "{refused}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jid::BareJid;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, RwLock};
@@ -56,16 +57,42 @@ pub(super) struct Service {
     pub(super) nodes: RwLock<BTreeMap<String, Place>>,
 }
 
-/// Where a node is, and whose: so many has each.
+/// Where a node is, and whose: so many has each, with so many bytes.
 pub(super) struct Place {
     pub(super) creator: BareJid,
+    pub(super) size: Size,
     cell: Cell,
+}
+
+/// How many bytes the items of a node have together, where that is known. Clones share it.
+#[derive(Clone)]
+pub(super) struct Size(Arc<AtomicUsize>);
+
+impl Size {
+    const UNKNOWN: usize = usize::MAX;
+
+    pub(super) fn get(&self) -> Option<usize> {
+        let bytes = self.0.load(Ordering::Acquire);
+        (bytes != Self::UNKNOWN).then_some(bytes)
+    }
+
+    pub(super) fn set(&self, index: &[Indexed]) {
+        let bytes = index.iter().map(|entry| entry.bytes).sum();
+        self.0.store(bytes, Ordering::Release);
+    }
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(Self::UNKNOWN)))
+    }
 }
 
 impl Place {
     pub(super) fn new(live: Live) -> Self {
         Self {
             creator: live.record.creator.clone(),
+            size: live.size.clone(),
             cell: Arc::new(Mutex::new(live)),
         }
     }
@@ -121,6 +148,8 @@ pub(super) struct Live {
     pub(super) record: Arc<Record>,
     /// In the order of publication; `None` until it was asked for.
     index: Option<Vec<Indexed>>,
+    /// Of all of them, for those who hold other nodes.
+    pub(super) size: Size,
     /// The last item of a node that keeps none (XEP-0060, 6.5.5), until the service is forgotten.
     pub(super) transient: Option<StoredItem>,
     /// Deleted, while others waited for it.
@@ -132,6 +161,7 @@ impl Live {
         Self {
             record: Arc::new(record),
             index: None,
+            size: Size::default(),
             transient: None,
             gone: false,
         }
@@ -139,9 +169,18 @@ impl Live {
 
     /// A node that was created just now, which has no items.
     pub(super) fn created(record: Record) -> Self {
-        Self {
+        let live = Self {
             index: Some(Vec::new()),
             ..Self::new(record)
+        };
+        live.size.set(&[]);
+        live
+    }
+
+    /// After its items have changed.
+    pub(super) fn measure(&self) {
+        if let Some(index) = &self.index {
+            self.size.set(index);
         }
     }
 
@@ -160,6 +199,7 @@ impl Live {
                 .map(|(sequence, item)| Indexed::new(*sequence, item))
                 .collect(),
         };
+        self.size.set(&index);
         Ok(self.index.insert(index))
     }
 }

@@ -40,6 +40,8 @@ pub struct Limits {
     pub item_bytes: usize,
     /// Bytes of all items of a node, which is also the most that one answer holds.
     pub node_bytes: usize,
+    /// Bytes of all nodes that one account has created at a service.
+    pub creator_bytes: usize,
     /// Subscriptions of a node, and affiliations too.
     pub subscriptions: usize,
     /// Services kept in memory.
@@ -53,6 +55,7 @@ impl Limits {
         items: 10_000,
         item_bytes: 512 * 1_024,
         node_bytes: 4 * 1_024 * 1_024,
+        creator_bytes: 64 * 1_024 * 1_024,
         subscriptions: 1_000,
         services: 4_096,
     };
@@ -62,6 +65,7 @@ impl Limits {
         items: 10_000,
         item_bytes: 256 * 1_024,
         node_bytes: 8 * 1_024 * 1_024,
+        creator_bytes: 64 * 1_024 * 1_024,
         subscriptions: 1_000,
         services: 16,
     };

@@ -13,7 +13,7 @@ use super::super::node::Affiliation;
 use super::super::request::NewItem;
 use super::super::store::{self, StoredItem};
 use super::super::{access, error};
-use super::live::{Held, Indexed, Live};
+use super::live::{Held, Indexed, Live, Size};
 use super::{Actor, Engine, Limits, Outcome, common, wrap};
 use crate::server::{StanzaError, random_id};
 use crate::storage::Batch;
@@ -154,6 +154,7 @@ impl Engine {
             held.transient = Some(item);
             return Ok(());
         }
+        let elsewhere = self.bytes_elsewhere(service, node, &record.creator).await?;
         let affiliation = access::affiliation(&record, &actor.relation, &item.publisher);
         let may_replace = matches!(affiliation, Affiliation::Owner | Affiliation::Publisher);
         let index = held.index(&self.0.storage, service, node).await?;
@@ -163,7 +164,7 @@ impl Engine {
             return Err(StanzaError::forbidden());
         }
         let removed = removed_by(index, &record.config, &item, kept);
-        check_node_size(index, &removed, &item, limits)?;
+        check_node_size(index, &removed, &item, elsewhere, limits)?;
         let sequence = index
             .last()
             .map_or(0, |last| last.sequence.saturating_add(1));
@@ -174,7 +175,41 @@ impl Engine {
         self.0.storage.commit(batch).await?;
         index.retain(|entry| !removed.contains(&entry.sequence));
         index.push(Indexed::new(sequence, &item));
+        held.measure();
         Ok(())
+    }
+
+    /// Bytes of all other nodes that this account has created; those that nobody has asked for yet are read once.
+    async fn bytes_elsewhere(
+        &self,
+        service: &BareJid,
+        node: &str,
+        creator: &BareJid,
+    ) -> Result<usize, StanzaError> {
+        let slot = self.service(service).await?;
+        let nodes = slot.get().ok_or_else(StanzaError::internal_server_error)?;
+        let sizes: Vec<(String, Size)> = {
+            let nodes = nodes.nodes.read().await;
+            let others = nodes
+                .iter()
+                .filter(|(name, place)| place.creator == *creator && *name != node);
+            others
+                .map(|(name, place)| (name.clone(), place.size.clone()))
+                .collect()
+        };
+        let mut bytes = 0_usize;
+        for (name, size) in sizes {
+            if size.get().is_none() {
+                let items = store::items(&self.0.storage, service, &name).await?;
+                let index: Vec<_> = items
+                    .iter()
+                    .map(|(sequence, item)| Indexed::new(*sequence, item))
+                    .collect();
+                size.set(&index);
+            }
+            bytes = bytes.saturating_add(size.get().unwrap_or_default());
+        }
+        Ok(bytes)
     }
 
     pub(super) async fn retract(
@@ -205,6 +240,7 @@ impl Engine {
         }
         self.0.storage.commit(batch).await?;
         index.retain(|entry| !ids.contains(&entry.id));
+        held.measure();
         let told = (notify || record.config.notify_retract) && record.config.deliver_notifications;
         Ok(Outcome::default().notify(told.then(|| Notification {
             node: node.to_owned(),
@@ -255,6 +291,7 @@ impl Engine {
         if !batch.is_empty() {
             self.0.storage.commit(batch).await?;
             index.drain(..surplus);
+            live.measure();
         }
         Ok(())
     }
@@ -278,14 +315,19 @@ fn check_node_size(
     index: &[Indexed],
     removed: &BTreeSet<u64>,
     item: &StoredItem,
+    elsewhere: usize,
     limits: Limits,
 ) -> Result<(), StanzaError> {
     let stays = index
         .iter()
         .filter(|entry| !removed.contains(&entry.sequence));
     let bytes: usize = stays.map(|entry| entry.bytes).sum();
-    if bytes.saturating_add(item.bytes()) > limits.node_bytes {
+    let bytes = bytes.saturating_add(item.bytes());
+    if bytes > limits.node_bytes {
         return Err(StanzaError::policy_violation().text("The node is full"));
+    }
+    if bytes.saturating_add(elsewhere) > limits.creator_bytes {
+        return Err(StanzaError::policy_violation().text("The nodes of who made this one are full"));
     }
     Ok(())
 }

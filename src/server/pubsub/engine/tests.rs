@@ -30,6 +30,7 @@ fn personal() -> Profile {
             items: 5,
             item_bytes: 200,
             node_bytes: 600,
+            creator_bytes: 1_100,
             subscriptions: 2,
             services: 2,
         },
@@ -341,6 +342,42 @@ async fn nodes_bytes_and_subscriptions_are_bounded() {
         refused(&engine, &owner(), &item("d")).await,
         "PolicyViolation"
     );
+}
+
+#[tokio::test]
+async fn the_bytes_of_all_nodes_of_an_account_are_bounded_also_after_a_restart() {
+    let storage = Storage::in_memory().unwrap();
+    let engine = Engine::new(storage.clone(), personal());
+    let many = options(&[("max_items", "max")]);
+    for node in ["1", "2", "3"] {
+        let create = format!("<create node='{node}'/>");
+        ask(&engine, &owner(), &create).await.unwrap();
+        let configure = format!("<owner-configure node='{node}'>{many}</owner-configure>");
+        ask(&engine, &owner(), &configure).await.unwrap();
+    }
+    let big = "y".repeat(150);
+    let item = |node: &str, id: &str| {
+        format!(
+            "<publish node='{node}'><item id='{id}'><x xmlns='urn:x'>{big}</x></item></publish>"
+        )
+    };
+    for (node, id) in [
+        ("1", "a"),
+        ("1", "b"),
+        ("1", "c"),
+        ("2", "a"),
+        ("2", "b"),
+        ("2", "c"),
+    ] {
+        ask(&engine, &owner(), &item(node, id)).await.unwrap();
+    }
+    let next = item("3", "a");
+    assert_eq!(refused(&engine, &owner(), &next).await, "PolicyViolation");
+    let engine = Engine::new(storage, personal());
+    assert_eq!(refused(&engine, &owner(), &next).await, "PolicyViolation");
+    let retract = "<retract node='1'><item id='a'/></retract>";
+    ask(&engine, &owner(), retract).await.unwrap();
+    assert_eq!(refused(&engine, &owner(), &next).await, "done");
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ async fn a_component_serves_its_domain() {
     assert_eq!(listed, [Some(IRC), Some("mail.example.org")]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_does_not_know_the_secret_is_not_let_in() {
     let mut house = house().await;
     let mut client = house.connect(ADDRESS, Security::Component);
