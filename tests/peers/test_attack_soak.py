@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections import Counter
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -142,6 +143,7 @@ class Honest:
         self.in_the_room: set[str] = set()
         self.asked: set[str] = set()
         self.latencies: list[float] = []
+        self.numbers = itertools.count()
 
     async def start(self) -> None:
         for user, courier in self.couriers.items():
@@ -153,7 +155,7 @@ class Honest:
                 await courier.iq("set", f"<query xmlns='{MUC}#owner'><x xmlns='jabber:x:data' type='submit'/></query>", ROOM)
 
     async def run(self, until: float) -> None:
-        for number in itertools.count():
+        for number in self.numbers:
             if time.monotonic() > until:
                 return
             for user, other in zip(PEOPLE, PEOPLE[1:] + PEOPLE[:1], strict=True):
@@ -184,7 +186,9 @@ class Honest:
                 raise AssertionError(f"{user} lacks {len(missing)} of {len(wanted)}: {missing[:5]} to {missing[-5:]}; refused: "
                                      f"{[(c.user, list(c.errors)[:3]) for c in self.couriers.values()]}") from None
             doubled = {body: times for body, times in self.bodies(user).items() if body in wanted and times > 1}
-            assert not doubled, f"{user}: more than once: {doubled}"
+            example = [ET.tostring(message, encoding="unicode") for message in courier.arrived
+                       if message.findtext(f"{{{CLIENT}}}body", "") in list(doubled)[:2]]
+            assert not doubled, f"{user}: {len(doubled)} more than once: {example}"
             assert not courier.errors, f"{user}: refused: {list(courier.errors)[:5]}"
             mine = {question for question in self.asked if question.startswith(user)}
             await courier.until(lambda user=user, mine=mine: all(self.answers(user, question) for question in mine), 60)
