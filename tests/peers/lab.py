@@ -18,7 +18,7 @@ from ejabberd import Ejabberd
 from models import Model
 from moltis import Moltis
 from namespaces import Machine, Network
-from nameserver import Nameserver
+from nameserver import TTL, Nameserver
 from person import Person
 from prosody import Prosody
 from servers import Authority, Server, connected
@@ -214,6 +214,7 @@ class LabMoltis(Peer, Moltis):
             "xmpp_server": {
                 "enabled": True, "domain": self.domain, "certificate": str(self.certificate), "key": str(self.key),
                 "admins": [f"{ADMIN}@{self.domain}"],
+                "federation": {"authentication": "certificate" if self.label == "ours" else "dialback"},
                 "bots": {"helper": {"allowlist": ["*.example"], "nick": "helper"}},
                 "limits": {"connections_per_ip": 10_000, "login_failures_per_ip": 10_000}}}
         (self.directory / "moltis.toml").write_text(toml(merge(base, self.settings)))
@@ -229,11 +230,11 @@ class LabMoltis(Peer, Moltis):
         await super().add_user(user, password, domain or self.domain)
 
 
-# prosody2 believes in dialback alone, whatever a certificate says.
+# ours2 and prosody2 believe in dialback alone, whatever a certificate says.
 KINDS = {"ours": (LabMoltis, 11), "ours2": (LabMoltis, 12), "prosody": (LabProsody, 21), "prosody2": (LabProsody, 22),
          "ejabberd": (LabEjabberd, 31)}
 # Servers that federate, each pair in each order.
-PAIRS = [("prosody", "ejabberd"), ("ejabberd", "prosody")]
+PAIRS = [*itertools.permutations(("ours", "prosody", "ejabberd"), 2), ("ours", "ours2")]
 
 
 class Lab:
@@ -241,7 +242,7 @@ class Lab:
         self.directory, self.authority = directory, authority
         self.network = Network()
         self.dns = Nameserver(self.network.add("dns", 2))
-        self.model = Model()
+        self.model = Model(self.network.add("model", 3))
         self.peers: dict[str, Peer] = {}
         self.people: list[Person] = []
         self.helpers: list = []  # whatever else a test has started: has a `stop`
@@ -288,6 +289,10 @@ class Lab:
         self.network.heal(*(peer.machine for peer in self.peers.values()))
         for peer in self.peers.values():
             peer.publish()
+
+    async def forgets(self) -> None:
+        """Until what DNS has said is kept by nobody any more."""
+        await asyncio.sleep(TTL + 0.2)
 
     def number(self) -> int:
         """For a further machine, or a domain that no other test has."""

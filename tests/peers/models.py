@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from namespaces import Machine
 from servers import PATIENCE, free_port
 from wire import Answer, Cut, Hold, Pause, anthropic_events, anthropic_whole, openai_events, openai_whole
 
@@ -91,8 +92,10 @@ def text_of(content) -> str:
 class Model:
     """The server; `base_url` for the openai kind, `anthropic_url` for the other."""
 
-    def __init__(self):
-        self.port = free_port()
+    def __init__(self, machine: Machine | None = None):
+        """`machine`: of a network of its own (namespaces.py), where it is not the test's."""
+        self.machine = machine
+        self.port = 8081 if machine else free_port()
         self.asked: list[Asked] = []
         self.fetched: list[str] = []  # paths of plain GETs: nobody may follow links here
         self._queue: list = []
@@ -102,7 +105,7 @@ class Model:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.machine.ipv4 if self.machine else '127.0.0.1'}:{self.port}/v1"
 
     async def start(self) -> None:
         app = web.Application(client_max_size=64 * 2**20)
@@ -111,7 +114,10 @@ class Model:
         app.router.add_get("/{path:.*}", self._file)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        if self.machine:
+            await web.SockSite(self._runner, self.machine.bound(self.port)).start()
+        else:
+            await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
     async def stop(self) -> None:
         await self._runner.cleanup()

@@ -10,9 +10,9 @@ from servers import CLIENT_AUTH, SERVER_AUTH
 from test_lab import condition, error_of
 from test_lab_names import refused
 
-VICTIMS = ["prosody"]
+VICTIMS = ["ours", "prosody"]
 # Servers that believe in dialback where a certificate says nothing.
-CREDULOUS = ["prosody2"]
+CREDULOUS = ["ours2", "prosody2"]
 
 UNTRUSTED = {
     "expired": {"lifetime": (timedelta(days=-3), timedelta(days=-1))},

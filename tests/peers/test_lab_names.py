@@ -9,7 +9,7 @@ from namespaces import HOLE, NET4
 from nameserver import SERVFAIL, SILENT
 from test_lab import condition, error_of
 
-SENDERS = ["prosody", "ejabberd"]
+SENDERS = ["ours", "prosody", "ejabberd"]
 
 
 @pytest.fixture(params=SENDERS)
