@@ -182,7 +182,7 @@ impl Mail {
         self.text().bytes.len()
     }
 
-    fn cost(&self) -> u32 {
+    pub(super) fn cost(&self) -> u32 {
         self.text().cost
     }
 

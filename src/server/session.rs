@@ -285,6 +285,15 @@ impl Commits {
         pending.push(Pending { durable, stanza });
     }
 
+    /// How much waits.
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// To be awaited with [`settle`].
     pub fn take(&self) -> Vec<Pending> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))

@@ -49,6 +49,7 @@ refusals! {
     BlockList, "block_list", "Somebody on a block list was refused";
     Mailbox, "mailbox", "What waits for a client that does not read has no more room";
     Offline, "offline_messages", "As much waits for somebody who is away as may";
+    Dialback, "dialback", "A server shows a key that is not its own, or asks too often to be believed";
     Reports, "reports", "An account reports too much to be listened to";
     Push, "push", "An app server does not keep up; a notification is left out";
 }

@@ -184,9 +184,7 @@ pub(super) async fn call_back(
     id: &str,
     key: &str,
 ) -> Verdict {
-    let Ok(_permit) = federation.0.calls.acquire().await else {
-        return Verdict::Error(StanzaError::resource_constraint());
-    };
+    let _place = federation.0.calls.take(&pair.remote).await;
     let called = connect::call_back(federation, server, pair, id, key, limits(server));
     called.await.unwrap_or_else(|failure: Failure| {
         let error = match failure.obstacle {
@@ -317,9 +315,11 @@ impl Negotiation<'_> {
             }
             features.append_child(starttls);
         }
-        if self.known.is_some() {
+        if self.is_safe() {
+            // After dialback there are no others.
             features.append_child(Element::bare("sm", ns::SM));
-        } else if self.encrypted && self.offers_external().await {
+        }
+        if self.known.is_none() && self.encrypted && self.offers_external().await {
             let mut mechanisms = Element::bare("mechanisms", ns::SASL);
             mechanisms.append_child(text_element("mechanism", ns::SASL, "EXTERNAL"));
             features.append_child(mechanisms);

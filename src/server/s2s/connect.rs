@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use minidom::Element;
 use rustls::pki_types::ServerName;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::dialback::{self, Verdict};
@@ -27,6 +27,11 @@ use crate::xmpp::ns;
 
 /// How long a host may take from the first byte to the last of the negotiation, the call-back of dialback included.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long all hosts of a domain may take together.
+const TOGETHER: Duration = Duration::from_secs(45);
+/// As long as a server waits that is called back for, and so many hosts: a stranger has named them.
+const CALL: Duration = Duration::from_secs(25);
+const CALLED: usize = 4;
 /// How long it may take to be reached.
 const REACH: Duration = Duration::from_secs(10);
 
@@ -59,6 +64,16 @@ pub(super) struct Link {
     pub(super) managed: bool,
     /// XEP-0288: the other server may send over it too.
     pub(super) bidi: bool,
+    /// The largest stanza that the other server takes (XEP-0478), in bytes.
+    pub(super) most: usize,
+}
+
+/// What is asked for on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    /// No more than dialback: for servers that break off at what they have offered.
+    Plain,
 }
 
 /// A stream whose other end is who we wanted, as far as the policy asks; ours is not known there yet.
@@ -82,18 +97,32 @@ pub(super) async fn connect(
     limits: Limits,
     watch: Watch<'_>,
 ) -> Result<Link, Failure> {
+    let begun = Instant::now();
     let mut last = None;
     for target in targets(federation, pair, watch).await? {
-        let attempt = async {
-            let negotiation = negotiate(federation, server, pair, &target, limits, watch).await?;
-            authenticate(federation, pair, negotiation, watch).await
-        };
-        match within(&target, attempt).await {
-            Ok(link) => return Ok(link),
-            Err(failure) => {
-                step(watch, "host", false, format!("{target}: {failure}"));
-                last = Some(worse(last, failure));
+        for wanted in [Wanted::All, Wanted::Plain] {
+            let mut broke_off = false;
+            let attempt = async {
+                let negotiation =
+                    negotiate(federation, server, pair, &target, limits, watch).await?;
+                let asks = negotiation.asks(wanted);
+                let outcome = authenticate(federation, pair, negotiation, wanted, watch).await;
+                broke_off = asks && outcome.as_ref().is_err_and(Failure::is_temporary);
+                outcome
+            };
+            match within(&target, attempt).await {
+                Ok(link) => return Ok(link),
+                Err(failure) => {
+                    step(watch, "host", false, format!("{target}: {failure}"));
+                    last = Some(worse(last, failure));
+                }
             }
+            if !broke_off {
+                break;
+            }
+        }
+        if begun.elapsed() > TOGETHER {
+            break;
         }
     }
     Err(last.unwrap_or_else(|| nowhere(pair)))
@@ -111,8 +140,10 @@ pub(super) async fn call_back(
 ) -> Result<Verdict, Failure> {
     let mut unseen = |_| {};
     let watch: Watch<'_> = &mut unseen;
+    let begun = Instant::now();
     let mut last = None;
-    for target in targets(federation, pair, watch).await? {
+    let targets = targets(federation, pair, watch).await?;
+    for target in targets.into_iter().take(CALLED) {
         let attempt = async {
             let mut negotiation =
                 negotiate(federation, server, pair, &target, limits, watch).await?;
@@ -132,6 +163,9 @@ pub(super) async fn call_back(
         match within(&target, attempt).await {
             Ok(verdict) => return Ok(verdict),
             Err(failure) => last = Some(worse(last, failure)),
+        }
+        if begun.elapsed() > CALL {
+            break;
         }
     }
     Err(last.unwrap_or_else(|| nowhere(pair)))
@@ -443,12 +477,33 @@ impl Negotiation {
         Ok(secured)
     }
 
+    fn offers_bidi(&self) -> bool {
+        self.certified && self.features.has_child("bidi", ns::BIDI_FEATURE)
+    }
+
+    /// Whether something is asked for that a server may break off at.
+    fn asks(&self, wanted: Wanted) -> bool {
+        wanted == Wanted::All && (self.offers_bidi() || self.offers_external())
+    }
+
+    /// The largest stanza that is taken; where nothing is said, what most servers take.
+    fn most(&self) -> usize {
+        const USUAL: usize = 512 * 1_024;
+        let limits = self.features.get_child("limits", ns::STREAM_LIMITS);
+        let most = limits.and_then(|limits| limits.get_child("max-bytes", ns::STREAM_LIMITS));
+        let most = most.and_then(|most| most.text().trim().parse().ok());
+        // RFC 6120, 13.12: nobody may take less.
+        most.map_or(USUAL, |most: usize| most.max(10_000))
+    }
+
     fn offers_external(&self) -> bool {
         let mechanisms = self.features.get_child("mechanisms", ns::SASL);
-        mechanisms.is_some_and(|mechanisms| {
-            let mut mechanisms = mechanisms.children();
-            mechanisms.any(|one| one.is("mechanism", ns::SASL) && one.text().trim() == "EXTERNAL")
-        })
+        self.encrypted
+            && mechanisms.is_some_and(|mechanisms| {
+                let mut mechanisms = mechanisms.children();
+                mechanisms
+                    .any(|one| one.is("mechanism", ns::SASL) && one.text().trim() == "EXTERNAL")
+            })
     }
 }
 
@@ -457,16 +512,17 @@ async fn authenticate(
     federation: &Federation,
     pair: &Pair,
     mut negotiation: Negotiation,
+    wanted: Wanted,
     watch: Watch<'_>,
 ) -> Result<Link, Failure> {
     step(watch, "features", true, features(&negotiation.features));
     // XEP-0288, 2.1: only from whom we know to be who they are.
-    let bidi = negotiation.certified && negotiation.features.has_child("bidi", ns::BIDI_FEATURE);
+    let bidi = wanted == Wanted::All && negotiation.offers_bidi();
     if bidi {
         negotiation.output.element(&Element::bare("bidi", ns::BIDI));
     }
     let mut is_known = false;
-    if negotiation.encrypted && negotiation.offers_external() {
+    if wanted == Wanted::All && negotiation.offers_external() {
         match external(pair, &mut negotiation).await? {
             Ok(()) => {
                 step(
@@ -486,6 +542,7 @@ async fn authenticate(
     // After dialback no features come anew; a server that has not told them before has none. The answer is read with the
     // traffic, which may have begun by then.
     let managed = negotiation.features.has_child("sm", ns::SM);
+    let most = negotiation.most();
     if managed {
         negotiation.output.element(&Element::bare("enable", ns::SM));
     }
@@ -501,6 +558,7 @@ async fn authenticate(
         },
         managed,
         bidi,
+        most,
     })
 }
 

@@ -20,6 +20,10 @@ pub enum Obstacle {
     Refused,
     /// Our own configuration forbids it.
     Forbidden,
+    /// As much waits already as may.
+    Full,
+    /// The other server does not take stanzas of this size.
+    TooLarge,
 }
 
 /// A connection that did not come about, or ended.
@@ -42,6 +46,10 @@ impl Failure {
         Self::new(Obstacle::Unreachable, text)
     }
 
+    pub(super) fn full(text: impl Into<String>) -> Self {
+        Self::new(Obstacle::Full, text)
+    }
+
     /// Whether the same may succeed in a moment.
     pub(super) fn is_temporary(&self) -> bool {
         self.obstacle == Obstacle::Unreachable
@@ -56,6 +64,8 @@ impl Failure {
                 StanzaError::remote_server_timeout()
             }
             Obstacle::Forbidden => StanzaError::not_allowed(),
+            Obstacle::Full => StanzaError::resource_constraint(),
+            Obstacle::TooLarge => StanzaError::policy_violation(),
         };
         error.text(self.text.clone())
     }

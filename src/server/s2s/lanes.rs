@@ -1,5 +1,4 @@
-//! What another server has sent, on its way to many people: in order for each of them, and nobody waits for somebody else
-//! who does not read.
+//! Stanzas on their way to many people: in order for each of them, and nobody waits for somebody else who does not read.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,21 +9,29 @@ use futures::{FutureExt, StreamExt};
 use jid::BareJid;
 
 use crate::runtime::contain;
-use crate::server::Server;
 use crate::server::session::Commits;
 use crate::server::stanza::Stanza;
+use crate::server::{Server, StanzaError};
 
-/// So many stanzas of a stream wait for their recipients before no more is read.
-const MOST: usize = 256;
+/// So many stanzas wait for their recipients before no more is read.
+const MOST: usize = 512;
+/// So many for one of them; what comes then is refused.
+const MOST_FOR_ONE: usize = 32;
+/// The number of a stanza that is not counted.
+const NONE: u64 = u64::MAX;
 
 pub(super) struct Lanes {
     server: Server,
     commits: Arc<Commits>,
     /// One for each recipient at most.
-    running: FuturesUnordered<BoxFuture<'static, BareJid>>,
+    running: FuturesUnordered<BoxFuture<'static, (BareJid, u64)>>,
     /// Behind the one that is running.
-    behind: HashMap<BareJid, VecDeque<Stanza>>,
+    behind: HashMap<BareJid, VecDeque<(u64, Stanza)>>,
     count: usize,
+    /// All stanzas before this number have arrived.
+    arrived: u64,
+    /// Those from there on: whether they have.
+    later: VecDeque<bool>,
 }
 
 impl Lanes {
@@ -35,6 +42,8 @@ impl Lanes {
             running: FuturesUnordered::new(),
             behind: HashMap::new(),
             count: 0,
+            arrived: 0,
+            later: VecDeque::new(),
         }
     }
 
@@ -46,43 +55,175 @@ impl Lanes {
         self.count == 0
     }
 
-    /// Routes a stanza. Most are through at once.
-    pub(super) fn push(&mut self, recipient: BareJid, stanza: Stanza) {
-        if let Some(behind) = self.behind.get_mut(&recipient) {
-            behind.push_back(stanza);
-            self.count += 1;
+    /// How many stanzas have arrived without one among them that has not.
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    /// How many there were.
+    pub(super) fn begun(&self) -> u64 {
+        self.arrived
+            .saturating_add(u64::try_from(self.later.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Counts a stanza that goes to nobody.
+    pub(super) fn skip(&mut self) {
+        let number = self.number();
+        self.done(number);
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.begun();
+        self.later.push_back(false);
+        number
+    }
+
+    fn done(&mut self, number: u64) {
+        if number == NONE {
             return;
         }
-        let mut routing = self.route(recipient.clone(), stanza);
-        if (&mut routing).now_or_never().is_none() {
+        let index = usize::try_from(number.saturating_sub(self.arrived)).unwrap_or(usize::MAX);
+        if let Some(arrived) = self.later.get_mut(index) {
+            *arrived = true;
+        }
+        while self.later.front() == Some(&true) {
+            self.later.pop_front();
+            self.arrived = self.arrived.saturating_add(1);
+        }
+    }
+
+    /// Routes a stanza. Most are through at once.
+    pub(super) fn push(&mut self, recipient: BareJid, stanza: Stanza) {
+        let number = self.number();
+        if let Some(behind) = self.behind.get_mut(&recipient) {
+            if behind.len() < MOST_FOR_ONE {
+                behind.push_back((number, stanza));
+                self.count += 1;
+            } else {
+                self.refuse(number, &stanza);
+            }
+            return;
+        }
+        self.start(recipient, number, stanza);
+    }
+
+    /// Routes a stanza of ours, which is not counted.
+    pub(super) fn aside(&mut self, recipient: BareJid, stanza: Stanza) {
+        if let Some(behind) = self.behind.get_mut(&recipient) {
+            if behind.len() < MOST_FOR_ONE {
+                behind.push_back((NONE, stanza));
+                self.count += 1;
+            }
+            return;
+        }
+        self.start(recipient, NONE, stanza);
+    }
+
+    /// Its recipient does not read: the sender may try again later.
+    fn refuse(&mut self, number: u64, stanza: &Stanza) {
+        let error = StanzaError::resource_constraint()
+            .text("Too much waits for this address already; try again later");
+        match stanza.error(&error) {
+            Some(refusal) => {
+                let sender = stanza.from().to_bare();
+                if self.behind.contains_key(&sender) {
+                    // Nobody hears who does not read either.
+                    self.done(number);
+                } else {
+                    self.start(sender, number, refusal);
+                }
+            }
+            None => self.done(number),
+        }
+    }
+
+    fn start(&mut self, recipient: BareJid, number: u64, stanza: Stanza) {
+        let mut routing = self.route(recipient.clone(), number, stanza);
+        if (&mut routing).now_or_never().is_some() {
+            self.done(number);
+        } else {
             self.count += 1;
             self.behind.insert(recipient, VecDeque::new());
             self.running.push(routing);
         }
     }
 
-    fn route(&self, recipient: BareJid, stanza: Stanza) -> BoxFuture<'static, BareJid> {
+    fn route(
+        &self,
+        recipient: BareJid,
+        number: u64,
+        stanza: Stanza,
+    ) -> BoxFuture<'static, (BareJid, u64)> {
         let (server, commits) = (self.server.clone(), Arc::clone(&self.commits));
         Box::pin(async move {
             let routing = server.route_from_peer(stanza, &commits);
-            contain("A stanza of another server", routing).await;
-            recipient
+            contain("A stanza between servers", routing).await;
+            (recipient, number)
         })
     }
 
     /// Waits until one has arrived. Only where something is under way.
     pub(super) async fn next(&mut self) {
-        let Some(recipient) = self.running.next().await else {
+        let Some((recipient, number)) = self.running.next().await else {
             return;
         };
+        self.done(number);
         self.count = self.count.saturating_sub(1);
         let next = self
             .behind
             .get_mut(&recipient)
             .and_then(VecDeque::pop_front);
         match next {
-            Some(stanza) => self.running.push(self.route(recipient, stanza)),
+            Some((number, stanza)) => {
+                let routing = self.route(recipient, number, stanza);
+                self.running.push(routing);
+            }
             None => drop(self.behind.remove(&recipient)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jid::Jid;
+
+    use super::*;
+    use crate::server::session::MAILBOX;
+    use crate::server::testing;
+
+    fn message(to: &str, id: usize) -> (BareJid, Stanza) {
+        let to = Jid::new(to).unwrap();
+        let xml = format!("<message type='chat' id='{id}'><body>x</body></message>");
+        let from = Jid::new("x@there.example/y").unwrap();
+        let recipient = to.to_bare();
+        let stanza = Stanza::new(from, Some(to), testing::stanza(&xml)).unwrap();
+        (recipient, stanza)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_delays_nobody_else() {
+        let server = testing::server(&["romeo", "juliet"]).await;
+        let _deaf = testing::online(&server, "romeo/phone").await;
+        let mut juliet = testing::online(&server, "juliet/phone").await;
+        let mut lanes = Lanes::new(server, Arc::default());
+        for id in 0..MAILBOX + 200 {
+            let (recipient, stanza) = message("romeo@example.org/phone", id);
+            lanes.push(recipient, stanza);
+        }
+        assert!(!lanes.is_full() && !lanes.is_empty());
+        let stuck = lanes.arrived();
+        let (recipient, stanza) = message("juliet@example.org", 7);
+        lanes.push(recipient, stanza);
+        assert_eq!(juliet.next().await.attr("id"), Some("7"));
+        // What came behind is not told to have arrived before what waits.
+        assert_eq!(lanes.arrived(), stuck);
+        while !lanes.is_empty() {
+            tokio::time::timeout(Duration::from_mins(1), lanes.next())
+                .await
+                .unwrap();
+        }
+        assert_eq!(lanes.arrived(), lanes.begun());
     }
 }

@@ -11,6 +11,7 @@ mod failure;
 mod lanes;
 mod network;
 mod peer;
+mod places;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,9 @@ mod traffic;
 mod trust;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jid::{DomainPart, Jid};
 use rustls::{ClientConfig, ServerConfig};
@@ -29,9 +32,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use self::dialback::Secret;
-use self::peer::{Offer, Peer};
+use self::lanes::Lanes;
+use self::peer::{Dialing, Offer, Peer};
+use self::places::Places;
+use super::abuse::{Allowance, Rate, subscriber};
 use super::mail::Mail;
-use super::stanza::Stanza;
+use super::stanza::{Kind, Stanza};
 use super::stream::xml::Limits;
 use super::{Server, StanzaError};
 use crate::runtime::{Stop, contain};
@@ -45,10 +51,18 @@ pub use trust::Trust;
 
 /// Pairs of domains that are known at a time.
 const MOST_PEERS: usize = 10_000;
-/// Attempts to connect that are under way at a time.
-const MOST_ATTEMPTS: usize = 256;
-/// Call-backs of dialback that are under way at a time.
-const MOST_CALLS: usize = 64;
+/// Of them, those with domains of one owner.
+const MOST_OF_ONE: usize = 256;
+/// Attempts to connect that are under way at a time, and those to domains of one owner.
+const MOST_ATTEMPTS: (usize, usize) = (256, 8);
+/// Call-backs of dialback that are under way at a time, and those to domains of one owner.
+const MOST_CALLS: (usize, usize) = (64, 4);
+/// What may wait for all other servers together, in bytes.
+const TOTAL: usize = 128 << 20;
+/// Questions of dialback that an address may ask.
+const QUESTIONS: Rate = Rate::new(32, Duration::from_millis(500));
+/// Between two looks for pairs that nobody uses.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// A domain of ours and one of another server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,16 +108,21 @@ struct Inner {
     trust: Trust,
     secret: Secret,
     peers: Mutex<BTreeMap<Pair, Arc<Peer>>>,
-    dials: mpsc::UnboundedSender<Dial>,
-    waiting: Mutex<Option<mpsc::UnboundedReceiver<Dial>>>,
-    attempts: Semaphore,
-    calls: Semaphore,
+    swept: Mutex<Option<Instant>>,
+    work: mpsc::UnboundedSender<Work>,
+    waiting: Mutex<Option<mpsc::UnboundedReceiver<Work>>>,
+    attempts: Places,
+    calls: Places,
+    total: Arc<Semaphore>,
+    questions: Allowance<IpAddr>,
 }
 
-/// Somebody has to connect. There is one at most for each peer.
-struct Dial {
-    peer: Arc<Peer>,
-    stop: Stop,
+/// What is done beside the routing.
+enum Work {
+    /// Somebody has to connect. There is one at most for each peer.
+    Dial(Arc<Peer>, Dialing),
+    /// Stanzas go back to their senders.
+    GiveBack(Vec<Mail>, StanzaError),
 }
 
 /// A row of the status page.
@@ -123,17 +142,20 @@ impl Federation {
         tls: Tls,
         trust: Trust,
     ) -> Result<Self, getrandom::Error> {
-        let (dials, waiting) = mpsc::unbounded_channel();
+        let (work, waiting) = mpsc::unbounded_channel();
         Ok(Self(Arc::new(Inner {
             network,
             tls,
             trust,
             secret: Secret::generate()?,
             peers: Mutex::default(),
-            dials,
+            swept: Mutex::default(),
+            work,
             waiting: Mutex::new(Some(waiting)),
-            attempts: Semaphore::new(MOST_ATTEMPTS),
-            calls: Semaphore::new(MOST_CALLS),
+            attempts: Places::new(MOST_ATTEMPTS.0, MOST_ATTEMPTS.1),
+            calls: Places::new(MOST_CALLS.0, MOST_CALLS.1),
+            total: Arc::new(Semaphore::new(TOTAL)),
+            questions: Allowance::new(QUESTIONS),
         })))
     }
 
@@ -141,22 +163,38 @@ impl Federation {
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None`: there are too many already.
+    /// `None`: there are too many already, or too many of this owner.
     fn peer(&self, pair: &Pair) -> Option<Arc<Peer>> {
         let mut peers = self.peers();
         if let Some(peer) = peers.get(pair) {
             return Some(Arc::clone(peer));
         }
-        if peers.len() >= MOST_PEERS {
+        let owner = places::owner(&pair.remote);
+        let of_one = |peers: &BTreeMap<Pair, Arc<Peer>>| {
+            let mut same = peers
+                .keys()
+                .filter(|known| places::owner(&known.remote) == owner);
+            same.nth(MOST_OF_ONE - 1).is_some()
+        };
+        if peers.len() >= MOST_OF_ONE && (peers.len() >= MOST_PEERS || of_one(&peers)) {
+            self.sweep(&mut peers);
+            if peers.len() >= MOST_PEERS || of_one(&peers) {
+                return None;
+            }
+        }
+        let peer = Arc::new(Peer::new(pair.clone(), Arc::clone(&self.0.total)));
+        peers.insert(pair.clone(), Arc::clone(&peer));
+        Some(peer)
+    }
+
+    /// Forgets those that nobody uses, not too often.
+    fn sweep(&self, peers: &mut BTreeMap<Pair, Arc<Peer>>) {
+        let mut swept = self.0.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
+            *swept = Some(Instant::now());
             // Whoever is about to use one has another handle.
             peers.retain(|_, peer| Arc::strong_count(peer) > 1 || !peer.is_idle());
         }
-        if peers.len() >= MOST_PEERS {
-            return None;
-        }
-        let peer = Arc::new(Peer::new(pair.clone()));
-        peers.insert(pair.clone(), Arc::clone(&peer));
-        Some(peer)
     }
 
     /// Every pair of domains, for the operator.
@@ -192,9 +230,14 @@ impl Federation {
         };
         match peer.offer(Mail::from(stanza)) {
             Offer::Kept => {}
-            Offer::Dial(stop) => self.dial(peer, stop),
-            Offer::Refused(mail, failure) => give_back(server, &peer, vec![mail], &failure).await,
+            Offer::Dial(dialing) => self.dial(peer, dialing),
+            Offer::Refused(mail, failure) => self.give_back(&peer, vec![mail], &failure),
         }
+    }
+
+    /// Whether an address may ask to be believed once more.
+    fn may_ask(&self, address: IpAddr) -> bool {
+        self.0.questions.take(&subscriber(address))
     }
 
     /// The answer to a ping has come, by whichever stream.
@@ -205,17 +248,32 @@ impl Federation {
         }
     }
 
-    fn dial(&self, peer: Arc<Peer>, stop: Stop) {
+    fn dial(&self, peer: Arc<Peer>, dialing: Dialing) {
         // Nobody connects any more when the process ends.
-        if let Err(unsent) = self.0.dials.send(Dial { peer, stop }) {
-            unsent.0.peer.stop_dialing();
+        if let Err(unsent) = self.0.work.send(Work::Dial(peer, dialing))
+            && let Work::Dial(peer, dialing) = unsent.0
+        {
+            peer.stop_dialing(&dialing);
         }
     }
 
     /// Nothing that waits may be forgotten: after a stream has ended.
     fn resume(&self, peer: &Arc<Peer>) {
-        if let Some(stop) = peer.wants_dialing() {
-            self.dial(Arc::clone(peer), stop);
+        if let Some(dialing) = peer.wants_dialing() {
+            self.dial(Arc::clone(peer), dialing);
+        }
+    }
+
+    /// Returns stanzas to their senders, with the reason: beside what is going on here, because a sender may be slow to
+    /// read, or a room that sends to many others of the same domain.
+    fn give_back(&self, peer: &Peer, mails: Vec<Mail>, failure: &Failure) {
+        if !mails.is_empty() {
+            peer.count_returned(mails.len());
+            // Nobody is told any more when the process ends.
+            self.0
+                .work
+                .send(Work::GiveBack(mails, failure.to_error()))
+                .ok();
         }
     }
 
@@ -233,52 +291,52 @@ impl Federation {
             anyhow::bail!("The federation is served already");
         };
         let mut tasks = JoinSet::new();
+        let mut refusals = Lanes::new(server.clone(), Arc::default());
         loop {
-            let dial = tokio::select! {
-                dial = waiting.recv() => dial,
+            let work = tokio::select! {
+                work = waiting.recv() => work,
+                () = refusals.next(), if !refusals.is_empty() => continue,
                 Some(_) = tasks.join_next() => continue,
                 () = stop.cancelled() => None,
             };
-            let Some(Dial { peer, stop: taken }) = dial else {
-                break;
-            };
-            let (federation, server, stop) = (self.clone(), server.clone(), stop.clone());
-            let span = info_span!("s2s", local = %peer.pair.local, remote = %peer.pair.remote);
-            let work = async move {
-                contain(
-                    "A connection to another server",
-                    federation.carry(&server, &peer, &taken, &stop),
-                )
-                .await;
-                peer.stop_dialing();
-                if !stop.is_cancelled() {
-                    federation.resume(&peer);
+            match work {
+                Some(Work::Dial(peer, dialing)) => {
+                    let work = self
+                        .clone()
+                        .connection(server.clone(), peer, dialing, stop.clone());
+                    tasks.spawn(work);
                 }
-            };
-            tasks.spawn(work.instrument(span));
+                Some(Work::GiveBack(mails, error)) => {
+                    for refusal in mails.iter().filter_map(|mail| refusal(mail, &error)) {
+                        if let Some(to) = refusal.to().map(Jid::to_bare) {
+                            refusals.push(to, refusal);
+                        }
+                    }
+                }
+                None => break,
+            }
         }
         while tasks.join_next().await.is_some() {}
         Ok(())
     }
 
+    async fn connection(self, server: Server, peer: Arc<Peer>, dialing: Dialing, stop: Stop) {
+        let span = info_span!("s2s", local = %peer.pair.local, remote = %peer.pair.remote);
+        let carried = self.carry(&server, &peer, &dialing, &stop);
+        contain("A connection to another server", carried.instrument(span)).await;
+        peer.stop_dialing(&dialing);
+        if !stop.is_cancelled() {
+            self.resume(&peer);
+        }
+    }
+
     /// Connects until what waits has been carried, has come back, or goes another way.
-    async fn carry(&self, server: &Server, peer: &Arc<Peer>, taken: &Stop, stop: &Stop) {
-        loop {
-            if !self.may_try(server, peer, taken, stop).await {
-                return;
-            }
-            let Ok(permit) = self.0.attempts.acquire().await else {
+    async fn carry(&self, server: &Server, peer: &Arc<Peer>, dialing: &Dialing, stop: &Stop) {
+        while self.may_try(peer, dialing, stop).await {
+            let Some(outcome) = self.attempt(server, peer, dialing, stop).await else {
                 return;
             };
-            let limits = limits(server);
-            let mut watch = |step: Step| debug!(step = step.name, ok = step.ok, "{}", step.text);
-            let attempt = connect::connect(self, server, &peer.pair, limits, &mut watch);
-            let outcome = tokio::select! {
-                outcome = Box::pin(attempt) => outcome,
-                () = taken.cancelled() => return,
-                () = stop.cancelled() => return,
-            };
-            drop(permit);
+            peer.set_busy(dialing, false);
             let failure = match outcome {
                 Ok(link) => {
                     info!(
@@ -286,27 +344,66 @@ impl Federation {
                         tls = link.way.tls,
                         "Connected to another server"
                     );
-                    let Some(carrier) = peer.take_place() else {
-                        return;
-                    };
-                    traffic::run(self, server, link, Some(carrier), stop).await;
+                    let carrier = peer.connected(dialing);
+                    // Boxed: large, and not there while nobody is connected.
+                    Box::pin(traffic::run(self, server, link, carrier, stop)).await;
                     return;
                 }
                 Err(failure) => failure,
             };
             warn!(obstacle = ?failure.obstacle, "{failure}");
             let back = peer.failed(&failure);
-            give_back(server, peer, back, &failure).await;
+            self.give_back(peer, back, &failure);
             if peer.expires().is_none() {
                 return;
             }
         }
     }
 
+    /// One attempt; what has waited for too long goes back meanwhile. `None`: there is nothing left to do.
+    async fn attempt(
+        &self,
+        server: &Server,
+        peer: &Peer,
+        dialing: &Dialing,
+        stop: &Stop,
+    ) -> Option<Result<connect::Link, Failure>> {
+        let mut watch = |step: Step| {
+            debug!(step = step.name, ok = step.ok, "{}", step.text);
+            match step.name {
+                // Somebody is there: from here on the stream may come about.
+                "tcp" => peer.set_busy(dialing, true),
+                "host" => peer.set_busy(dialing, false),
+                _ => {}
+            }
+        };
+        let mut attempt = Box::pin(async {
+            let _place = self.0.attempts.take(&peer.pair.remote).await;
+            connect::connect(self, server, &peer.pair, limits(server), &mut watch).await
+        });
+        loop {
+            let expires = peer.expires();
+            tokio::select! {
+                outcome = &mut attempt => return Some(outcome),
+                () = sleep_until(expires.unwrap_or_else(Instant::now)), if expires.is_some() => {
+                    let text = format!("The server of {} does not answer", peer.pair.remote);
+                    let failure = Failure::unreachable(text);
+                    self.give_back(peer, peer.expired(), &failure);
+                    if peer.expires().is_none() {
+                        return Some(Err(failure));
+                    }
+                }
+                () = dialing.stop.cancelled() => return None,
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+
     /// Waits for the time of the next attempt; what has waited for too long goes back meanwhile. `false`: there is nothing
     /// left to do.
-    async fn may_try(&self, server: &Server, peer: &Peer, taken: &Stop, stop: &Stop) -> bool {
+    async fn may_try(&self, peer: &Peer, dialing: &Dialing, stop: &Stop) -> bool {
         loop {
+            let changed = peer.changed();
             let Some(next) = peer.next_attempt().filter(|next| *next > Instant::now()) else {
                 return true;
             };
@@ -315,12 +412,12 @@ impl Federation {
             };
             tokio::select! {
                 () = sleep_until(next.min(expires)) => {}
-                () = taken.cancelled() => return false,
+                () = changed => {}
+                () = dialing.stop.cancelled() => return false,
                 () = stop.cancelled() => return false,
             }
-            let back = peer.expired();
             let text = peer.last_error().unwrap_or_default();
-            give_back(server, peer, back, &Failure::unreachable(text)).await;
+            self.give_back(peer, peer.expired(), &Failure::unreachable(text));
         }
     }
 }
@@ -341,19 +438,19 @@ fn limits(server: &Server) -> Limits {
     }
 }
 
-/// Returns stanzas to their senders, with the reason.
-async fn give_back(server: &Server, peer: &Peer, mails: Vec<Mail>, failure: &Failure) {
-    let error = failure.to_error();
-    for mail in mails {
-        let element = mail.element();
-        let address = |name| element.attr(name).and_then(|jid| Jid::new(jid).ok());
-        if let (Some(from), Some(to)) = (address("from"), address("to"))
-            && let Some(stanza) = Stanza::new(from, Some(to), element)
-        {
-            peer.count_returned();
-            server.refuse(&stanza, &error).await;
-        }
-    }
+/// What the sender of a stanza is told. `None`: nothing, because they wait for no answer to it.
+fn refusal(mail: &Mail, error: &StanzaError) -> Option<Stanza> {
+    let element = mail.element();
+    let address = |name| element.attr(name).and_then(|jid| Jid::new(jid).ok());
+    let (from, to) = (address("from")?, address("to")?);
+    let stanza = Stanza::new(from, Some(to), element)?;
+    let is_wanted = match (stanza.kind(), stanza.type_()) {
+        // To a contact with many others; to a room it is one that somebody wants to enter.
+        (Kind::Presence, "") => stanza.to().is_some_and(|to| to.resource().is_some()),
+        (Kind::Presence, kind) => kind == "subscribe",
+        _ => true,
+    };
+    is_wanted.then(|| stanza.error(error)).flatten()
 }
 
 impl Server {

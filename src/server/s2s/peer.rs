@@ -7,17 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::Pair;
 use super::failure::Failure;
 use crate::runtime::{Backoff, Stop};
-use crate::server::mail::Mail;
+use crate::server::mail::{Budget, Mail};
 
-/// So much waits for a domain at most.
+/// So much waits for a domain at most; in bytes it is a [`Budget`], with what is written and not confirmed.
 const MOST: usize = 4_096;
-const MOST_BYTES: usize = 8 << 20;
 /// How long a stanza waits for a server that may come back.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The delays between attempts.
@@ -28,15 +27,19 @@ const SETTLED: Duration = Duration::from_secs(30);
 
 pub(super) struct Peer {
     pub(super) pair: Pair,
+    budget: Budget,
+    /// What may wait for all.
+    total: Arc<Semaphore>,
     state: Mutex<State>,
-    /// Something waits, or the carrier's place is free.
+    /// Something waits, the carrier's place is free, or there is a sign of life.
     changed: Notify,
 }
 
 struct State {
     waiting: VecDeque<Waiting>,
-    bytes: usize,
     place: Place,
+    /// How often somebody has begun to dial.
+    dials: u64,
     backoff: Backoff,
     /// No attempt before.
     retry: Option<Instant>,
@@ -53,9 +56,20 @@ struct Waiting {
 /// Who carries what waits.
 enum Place {
     Free,
-    /// Somebody tries to connect; a stream that is there already may take their place.
-    Dialing(Stop),
+    /// Somebody tries to connect.
+    Dialing {
+        number: u64,
+        stop: Stop,
+        /// An attempt is under way, and no pause between two.
+        busy: bool,
+    },
     Taken,
+}
+
+/// The right to dial, until the token is cancelled.
+pub(super) struct Dialing {
+    number: u64,
+    pub(super) stop: Stop,
 }
 
 /// How a stream came about.
@@ -88,19 +102,21 @@ pub(super) enum Offer {
     /// It waits, and somebody is at it.
     Kept,
     /// It waits, and somebody has to connect, until the token is cancelled.
-    Dial(Stop),
+    Dial(Dialing),
     /// There is no sense in waiting.
     Refused(Mail, Failure),
 }
 
 impl Peer {
-    pub(super) fn new(pair: Pair) -> Self {
+    pub(super) fn new(pair: Pair, total: Arc<Semaphore>) -> Self {
         Self {
             pair,
+            budget: Budget::default(),
+            total,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
-                bytes: 0,
                 place: Place::Free,
+                dials: 0,
                 backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY),
                 retry: None,
                 ping: None,
@@ -116,12 +132,7 @@ impl Peer {
 
     pub(super) fn offer(&self, mail: Mail) -> Offer {
         let now = Instant::now();
-        let bytes = mail.size();
         let mut state = self.state();
-        if state.waiting.len() >= MOST || state.bytes.saturating_add(bytes) > MOST_BYTES {
-            let text = format!("Too much waits for {} already", self.pair.remote);
-            return Offer::Refused(mail, Failure::unreachable(text));
-        }
         let is_free = matches!(state.place, Place::Free);
         if is_free
             && state.retry.is_some_and(|retry| retry > now + PATIENCE)
@@ -129,7 +140,18 @@ impl Peer {
         {
             return Offer::Refused(mail, Failure::unreachable(text));
         }
-        state.bytes = state.bytes.saturating_add(bytes);
+        let weighed = if state.waiting.len() < MOST {
+            self.weigh(mail)
+        } else {
+            Err(mail)
+        };
+        let mail = match weighed {
+            Ok(mail) => mail,
+            Err(mail) => {
+                let text = format!("Too much waits for {} already", self.pair.remote);
+                return Offer::Refused(mail, Failure::full(text));
+            }
+        };
         state.waiting.push_back(Waiting { mail, since: now });
         if is_free {
             return Offer::Dial(state.dial());
@@ -139,28 +161,53 @@ impl Peer {
         Offer::Kept
     }
 
+    /// Takes its part of what may wait for this domain, and for all.
+    fn weigh(&self, mail: Mail) -> Result<Mail, Mail> {
+        let cost = mail.cost();
+        let mail = self.budget.try_weigh(mail)?;
+        match Arc::clone(&self.total).try_acquire_many_owned(cost) {
+            Ok(permit) => Ok(mail.with_receipt(Arc::new(permit))),
+            Err(_full) => Err(mail),
+        }
+    }
+
     /// Somebody has to connect: something waits and nobody is at it.
-    pub(super) fn wants_dialing(&self) -> Option<Stop> {
+    pub(super) fn wants_dialing(&self) -> Option<Dialing> {
         let mut state = self.state();
         let wants = matches!(state.place, Place::Free) && !state.waiting.is_empty();
         wants.then(|| state.dial())
     }
 
-    /// Connected: what waits is the caller's to carry. `None`: another stream carries it.
+    /// A stream that is there wants to carry what waits. `None`: another one does, or is about to.
+    ///
+    /// Where both servers connect to each other at the same time, one of the two streams must be let go, and both have to
+    /// choose the same: it is that of the domain which comes first.
     pub(super) fn take_place(self: &Arc<Self>) -> Option<Carrier> {
         let mut state = self.state();
         match &state.place {
             Place::Taken => return None,
-            Place::Dialing(stop) => stop.cancel(),
+            Place::Dialing { busy: true, .. } if self.pair.local < self.pair.remote => return None,
+            Place::Dialing { stop, .. } => stop.cancel(),
             Place::Free => {}
         }
+        Some(self.taken(&mut state))
+    }
+
+    /// Who has dialed is connected. `None`: another stream was faster.
+    pub(super) fn connected(self: &Arc<Self>, dialing: &Dialing) -> Option<Carrier> {
+        let mut state = self.state();
+        let is_ours =
+            matches!(state.place, Place::Dialing { number, .. } if number == dialing.number);
+        is_ours.then(|| self.taken(&mut state))
+    }
+
+    fn taken(self: &Arc<Self>, state: &mut State) -> Carrier {
         state.place = Place::Taken;
         state.retry = None;
-        drop(state);
-        Some(Carrier {
+        Carrier {
             peer: Arc::clone(self),
             since: Instant::now(),
-        })
+        }
     }
 
     /// As [`Self::take_place`], once it is free.
@@ -174,14 +221,35 @@ impl Peer {
         }
     }
 
-    /// Nobody connects any more, unless a stream took the place.
-    pub(super) fn stop_dialing(&self) {
+    /// An attempt begins, or is over.
+    pub(super) fn set_busy(&self, dialing: &Dialing, is: bool) {
+        if let Place::Dialing { number, busy, .. } = &mut self.state().place
+            && *number == dialing.number
+        {
+            *busy = is;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// They do not connect any more, unless a stream took the place.
+    pub(super) fn stop_dialing(&self, dialing: &Dialing) {
         let mut state = self.state();
-        if matches!(state.place, Place::Dialing(_)) {
+        if matches!(state.place, Place::Dialing { number, .. } if number == dialing.number) {
             state.place = Place::Free;
         }
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// The other server has connected to us: there is no sense in waiting for the next attempt.
+    pub(super) fn heard(&self) {
+        self.state().retry = None;
+        self.changed.notify_waiters();
+    }
+
+    /// Something is different.
+    pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
     }
 
     /// When the next attempt may be made.
@@ -252,9 +320,10 @@ impl Peer {
         state.report.received = state.report.received.wrapping_add(1);
     }
 
-    pub(super) fn count_returned(&self) {
+    pub(super) fn count_returned(&self, count: usize) {
         let mut state = self.state();
-        state.report.returned = state.report.returned.wrapping_add(1);
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        state.report.returned = state.report.returned.wrapping_add(count);
     }
 
     /// A stream between the two, until it is dropped.
@@ -278,15 +347,22 @@ impl Peer {
 }
 
 impl State {
-    fn dial(&mut self) -> Stop {
+    fn dial(&mut self) -> Dialing {
         let stop = Stop::new();
-        self.place = Place::Dialing(stop.clone());
-        stop
+        self.dials = self.dials.wrapping_add(1);
+        self.place = Place::Dialing {
+            number: self.dials,
+            stop: stop.clone(),
+            busy: false,
+        };
+        Dialing {
+            number: self.dials,
+            stop,
+        }
     }
 
     fn pop(&mut self) -> Option<Mail> {
         let waiting = self.waiting.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(waiting.mail.size());
         if self.waiting.is_empty() {
             self.waiting.shrink_to(16);
         }
@@ -396,7 +472,12 @@ mod tests {
     use crate::xmpp::ns;
 
     fn peer() -> Arc<Peer> {
-        Arc::new(Peer::new(Pair::new("here.example", "there.example")))
+        between("here.example", "there.example")
+    }
+
+    fn between(local: &str, remote: &str) -> Arc<Peer> {
+        let total = Arc::new(Semaphore::new(1 << 24));
+        Arc::new(Peer::new(Pair::new(local, remote), total))
     }
 
     fn mail() -> Mail {
@@ -424,19 +505,50 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_that_is_there_takes_the_place_of_an_attempt() {
+    async fn a_stream_that_is_there_takes_the_place_of_a_pause_between_attempts() {
         let peer = peer();
-        let Offer::Dial(stop) = peer.offer(mail()) else {
+        let Offer::Dial(dialing) = peer.offer(mail()) else {
             panic!("nobody dials");
         };
         let carrier = peer.take_place().unwrap();
-        assert!(stop.is_cancelled());
-        peer.stop_dialing();
+        assert!(dialing.stop.is_cancelled());
+        assert!(peer.connected(&dialing).is_none());
+        peer.stop_dialing(&dialing);
         assert!(peer.take_place().is_none(), "the place is still taken");
         let mut waits = std::pin::pin!(peer.wait_for_place());
         assert!(futures::poll!(waits.as_mut()).is_pending());
         drop(carrier);
         drop(waits.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_streams_that_begin_at_once_both_sides_choose_the_same() {
+        for (local, remote, takes_what_comes) in [("a", "b", false), ("b", "a", true)] {
+            let peer = between(local, remote);
+            let Offer::Dial(dialing) = peer.offer(mail()) else {
+                panic!("nobody dials");
+            };
+            peer.set_busy(&dialing, true);
+            assert_eq!(peer.take_place().is_some(), takes_what_comes, "{local}");
+            assert_eq!(
+                peer.connected(&dialing).is_some(),
+                !takes_what_comes,
+                "{local}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_dialed_before_does_not_end_a_later_attempt() {
+        let peer = peer();
+        let Offer::Dial(first) = peer.offer(mail()) else {
+            panic!("nobody dials");
+        };
+        peer.stop_dialing(&first);
+        let second = peer.wants_dialing().unwrap();
+        peer.stop_dialing(&first);
+        assert!(peer.wants_dialing().is_none(), "somebody is at it");
+        assert!(peer.connected(&second).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -482,8 +594,15 @@ mod tests {
         let gone = Failure::new(Obstacle::NotFound, "There is no such domain");
         assert_eq!(peer.failed(&gone).len(), MOST);
         let mut large = Element::bare("message", ns::JABBER_CLIENT);
-        large.append_text("x".repeat(MOST_BYTES));
-        assert!(matches!(peer.offer(Mail::new(large)), Offer::Refused(..)));
-        assert!(!matches!(peer.offer(mail()), Offer::Refused(..)));
+        large.append_text("x".repeat(2 << 20));
+        let large = Mail::new(large);
+        let mut kept = 0;
+        while !matches!(peer.offer(large.clone()), Offer::Refused(..)) {
+            kept += 1;
+        }
+        assert!((1..8).contains(&kept), "{kept} of 2 MB each");
+        // What all together may take.
+        let full = Arc::new(Peer::new(peer.pair.clone(), Arc::new(Semaphore::new(10))));
+        assert!(matches!(full.offer(mail()), Offer::Refused(..)));
     }
 }

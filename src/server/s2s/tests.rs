@@ -302,7 +302,7 @@ async fn until(what: &str, mut is: impl FnMut() -> bool) {
         if is() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!("{what}");
 }

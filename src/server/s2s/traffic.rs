@@ -2,9 +2,9 @@
 //!
 //! What was written is remembered until the other server is known to have it: by XEP-0198, or where it has none, by the
 //! answer to a ping (XEP-0199) that was sent behind it. What is not known to have arrived when the stream breaks goes back
-//! to its senders; nothing is lost without a word.
+//! to its senders; nothing is lost without a word. Likewise an answer of ours says that everything before it has arrived.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use tracing::{debug, info, warn};
 
 use super::connect::Link;
 use super::dialback::{self, Verdict};
-use super::failure::Failure;
+use super::failure::{Failure, Obstacle};
 use super::lanes::Lanes;
-use super::peer::{Carrier, Opened, Way};
+use super::peer::{Carrier, Opened, Peer, Way};
 use super::trust::Chain;
-use super::{Federation, Pair, accept, give_back};
+use super::{Federation, Pair, accept, policy};
 use crate::runtime::Stop;
-use crate::server::abuse::Direction;
+use crate::server::abuse::{Direction, Refusal};
 use crate::server::mail::Mail;
 use crate::server::session::{Commits, settle};
 use crate::server::stanza::{Kind, Stanza, iq};
@@ -46,9 +46,15 @@ const ENOUGH: usize = 64 * 1024;
 const UNCONFIRMED: usize = 1_024;
 /// How long an answer to a ping is waited for. The kernel notices a dead connection before; behind a living one is a server
 /// that does not reach us, and what it was sent has arrived.
-const PRESUMED: Duration = Duration::from_mins(2);
-/// How long an acknowledgement may take.
-const LATE: Duration = Duration::from_mins(1);
+const PRESUMED: Duration = Duration::from_secs(40);
+/// How long nothing new may be acknowledged: somebody there may be slow to read.
+const LATE: Duration = Duration::from_mins(5);
+/// So much may wait for the store before it is asked what became of it.
+const UNSETTLED: usize = 64;
+/// How long the other server may go on when we have closed a stream.
+const CLOSING: Duration = Duration::from_secs(5);
+/// The largest stanza for a server that has not said what it takes, in bytes.
+const LARGEST: usize = 512 * 1_024;
 /// A stream on which nothing goes either way is closed.
 const IDLE: Duration = Duration::from_mins(10);
 /// When the process ends, so long is waited for what is under way.
@@ -63,6 +69,8 @@ const MOST_PAIRS: usize = 64;
 const MOST_CALLS: usize = 8;
 /// The ids of our pings begin with this, so that their answers are known among others.
 const PING: &str = "moltis-s2s-";
+/// How much of what another server says about itself is kept.
+const TOLD: usize = 200;
 
 /// Who has connected to us.
 pub(super) struct Visitor {
@@ -87,6 +95,20 @@ struct Known {
 
 type Called = BoxFuture<'static, (Pair, Verdict)>;
 
+/// What the store has finished: refusals of what it could not keep, and what may be told now.
+struct Settled {
+    refusals: Vec<Stanza>,
+    then: Then,
+}
+
+enum Then {
+    Nothing,
+    /// So many stanzas are safe (XEP-0198).
+    Acknowledge(u32),
+    /// What stood before a ping is safe.
+    Answer(Stanza),
+}
+
 struct Traffic<'a> {
     federation: &'a Federation,
     server: &'a Server,
@@ -94,29 +116,43 @@ struct Traffic<'a> {
     known: BTreeMap<Pair, Known>,
     /// Of a stream that came to us.
     visitor: Option<Visitor>,
+    /// XEP-0288.
+    bidi: bool,
     sending: Option<Sending>,
     /// To a ping that is under way: it comes by whichever stream leads here.
     answer: Option<oneshot::Receiver<()>>,
     lanes: Lanes,
     commits: Arc<Commits>,
-    /// Stanzas that were routed, since XEP-0198 is on.
-    handled: Option<u32>,
-    /// An acknowledgement waits until everything before it has arrived.
-    owed: bool,
-    settling: FuturesOrdered<BoxFuture<'static, (Vec<Stanza>, u32)>>,
+    /// XEP-0198 is on: how many stanzas had come before.
+    uncounted: Option<u64>,
+    /// What is said when everything before this number has arrived.
+    owed: VecDeque<(u64, Then)>,
+    /// What was acknowledged last.
+    acknowledged: u32,
+    settling: FuturesOrdered<BoxFuture<'static, Settled>>,
     calls: FuturesUnordered<Called>,
     called: BTreeSet<Pair>,
+    /// How many bytes wait to be written that answer what was read.
+    answers: usize,
     active: Instant,
+    /// We have closed the stream, and wait for the other side until then.
+    closing: Option<Instant>,
 }
 
-/// What we send over it.
+/// What we send over it. When it goes, what is not known to have arrived goes back, and what waits goes another way.
 struct Sending {
-    carrier: Carrier,
+    federation: Federation,
+    carrier: Option<Carrier>,
+    peer: Arc<Peer>,
     unconfirmed: sm::Queue,
     sent: u32,
     /// XEP-0198 is on; else pings tell.
     managed: bool,
     asked: Option<Asked>,
+    /// When something was confirmed last, or began to wait for it.
+    progress: Instant,
+    /// The largest stanza that is taken, in bytes.
+    most: usize,
 }
 
 /// A question that was sent behind so many stanzas.
@@ -126,33 +162,83 @@ struct Asked {
 }
 
 impl Sending {
-    fn new(carrier: Carrier, managed: bool) -> Self {
+    fn new(federation: &Federation, carrier: Carrier, managed: bool, most: usize) -> Self {
         Self {
-            carrier,
+            federation: federation.clone(),
+            peer: Arc::clone(carrier.peer()),
+            carrier: Some(carrier),
             unconfirmed: sm::Queue::default(),
             sent: 0,
             managed,
             asked: None,
+            progress: Instant::now(),
+            most,
         }
+    }
+
+    fn take_now(&self) -> Option<Mail> {
+        self.carrier.as_ref().and_then(Carrier::take_now)
     }
 
     /// What stood before the question has arrived.
     fn confirm(&mut self) {
         if let Some(asked) = self.asked.take() {
+            self.progress = Instant::now();
             // Never more than was sent.
             self.unconfirmed.acknowledge(asked.sent).ok();
         }
+    }
+
+    /// The other server says how many have arrived (XEP-0198, 4).
+    fn acknowledge(&mut self, handled: u32) -> Result<(), End> {
+        let before = self.unconfirmed.len();
+        self.unconfirmed.acknowledge(handled)?;
+        // Without anything new it is asked again by and by, not at once.
+        if self.unconfirmed.len() < before || before == 0 {
+            self.progress = Instant::now();
+            self.asked = None;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, mail: Mail) {
+        if self.unconfirmed.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.unconfirmed.push(mail);
+        self.sent = self.sent.wrapping_add(1);
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let left = self.unconfirmed.take();
+        if !left.is_empty() {
+            let text = format!(
+                "The connection with {} broke before it confirmed this; it may have arrived",
+                self.peer.pair.remote
+            );
+            warn!(count = left.len(), "{text}");
+            self.peer.tell(text.clone());
+            let failure = Failure::unreachable(text);
+            self.federation.give_back(&self.peer, left, &failure);
+        }
+        drop(self.carrier.take());
+        self.federation.resume(&self.peer);
     }
 }
 
 async fn next_mail(sending: Option<&Sending>) -> Mail {
     match sending {
-        Some(sending) => sending.carrier.take().await,
-        None => pending().await,
+        Some(Sending {
+            carrier: Some(carrier),
+            ..
+        }) => carrier.take().await,
+        _ => pending().await,
     }
 }
 
-/// A stream that we have opened.
+/// A stream that we have opened. `None`: another one carries what waits, and this one may take its place later.
 pub(super) async fn run(
     federation: &Federation,
     server: &Server,
@@ -167,6 +253,7 @@ pub(super) async fn run(
         way,
         managed,
         bidi,
+        most,
     } = link;
     let mut traffic = Traffic::new(federation, server, output);
     let Some(peer) = federation.peer(&pair) else {
@@ -180,36 +267,34 @@ pub(super) async fn run(
     } else {
         Some(opened)
     };
-    traffic.sending = carrier.map(|carrier| Sending::new(carrier, managed));
-    Box::pin(traffic.run(input, stop)).await;
+    traffic.bidi = bidi;
+    traffic.sending = carrier.map(|carrier| Sending::new(federation, carrier, managed, most));
+    if traffic.sending.is_none() && !bidi {
+        traffic.close();
+    }
+    traffic.run(input, None, stop).await;
 }
 
 /// A stream that came to us.
 pub(super) async fn receive(
     federation: &Federation,
     server: &Server,
-    input: Input,
+    mut input: Input,
     output: Output,
     mut visitor: Visitor,
     stop: &Stop,
 ) {
     let mut traffic = Traffic::new(federation, server, output);
     let (known, first) = (visitor.known.take(), visitor.first.take());
+    traffic.bidi = visitor.bidi;
     traffic.visitor = Some(visitor);
     if let Some(pair) = known {
         traffic.admit(pair, "certificate");
     }
-    let mut input = input;
     if !traffic.known.is_empty() {
         input.reader.authenticated();
     }
-    if let Some(first) = first
-        && let Err(end) = traffic.element(first, &mut input)
-    {
-        traffic.end(end).await;
-        return;
-    }
-    Box::pin(traffic.run(input, stop)).await;
+    Box::pin(traffic.run(input, first, stop)).await;
 }
 
 impl<'a> Traffic<'a> {
@@ -221,21 +306,32 @@ impl<'a> Traffic<'a> {
             output,
             known: BTreeMap::new(),
             visitor: None,
+            bidi: false,
             sending: None,
             answer: None,
             lanes: Lanes::new(server.clone(), Arc::clone(&commits)),
             commits,
-            handled: None,
-            owed: false,
+            uncounted: None,
+            owed: VecDeque::new(),
+            acknowledged: 0,
             settling: FuturesOrdered::new(),
             calls: FuturesUnordered::new(),
             called: BTreeSet::new(),
+            answers: 0,
             active: Instant::now(),
+            closing: None,
         }
     }
 
-    async fn run(mut self, mut input: Input, stop: &Stop) {
-        let end = self.exchange(&mut input, stop).await;
+    async fn run(mut self, mut input: Input, first: Option<Element>, stop: &Stop) {
+        let begun = match first {
+            Some(first) => self.element(first, &mut input),
+            None => Ok(()),
+        };
+        let end = match begun {
+            Ok(()) => self.exchange(&mut input, stop).await,
+            Err(end) => end,
+        };
         self.end(end).await;
     }
 
@@ -249,10 +345,8 @@ impl<'a> Traffic<'a> {
         let mut kept_alive = begun;
         let mut leaving: Option<Instant> = None;
         loop {
-            let reads = pause.is_none()
-                && !self.owed
-                && !self.lanes.is_full()
-                && self.output.waiting() < ENOUGH;
+            // Only what answers them holds up who writes to us: two servers that are busy writing to each other go on reading.
+            let reads = pause.is_none() && !self.lanes.is_full() && self.answers < ENOUGH;
             let wanted = self.wanted();
             tokio::select! {
                 event = input.more(), if reads => {
@@ -275,16 +369,14 @@ impl<'a> Traffic<'a> {
                     if outcome.is_err() {
                         return End::Lost;
                     }
+                    self.answers = 0;
                 }
                 () = self.lanes.next(), if !self.lanes.is_empty() => {}
-                Some((refusals, handled)) = self.settling.next(), if !self.settling.is_empty() => {
-                    self.output.element(&sm::acknowledgement(handled));
-                    for refusal in refusals {
-                        self.server.route(refusal, None).await;
-                    }
+                Some(settled) = self.settling.next(), if !self.settling.is_empty() => {
+                    self.settled(settled);
                 }
                 Some((pair, verdict)) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.decided(pair, &verdict);
+                    self.decided(&pair, &verdict);
                     if !self.known.is_empty() {
                         input.reader.authenticated();
                     }
@@ -298,12 +390,12 @@ impl<'a> Traffic<'a> {
                 }
                 () = sleep_until(pause.unwrap_or(begun)), if pause.is_some() => pause = None,
                 now = tick.tick() => {
-                    if let Some(end) = self.look(now, begun) {
+                    if let Err(end) = self.look(now, begun) {
                         return end;
                     }
                     if now.duration_since(kept_alive) >= KEEP_ALIVE && self.output.is_flushed() {
                         kept_alive = now;
-                        self.output.white_space();
+                        self.white_space();
                     }
                 }
                 () = stop.cancelled(), if leaving.is_none() => leaving = Some(Instant::now() + FAREWELL),
@@ -314,60 +406,77 @@ impl<'a> Traffic<'a> {
             if leaving.is_some() && self.is_done() {
                 return StreamError::new("system-shutdown").into();
             }
-            self.acknowledge();
+            self.pay();
             self.ask();
         }
+    }
+
+    /// Writes something of our own, which is no stanza that was routed.
+    fn say(&mut self, element: &Element) {
+        if self.closing.is_some() {
+            return;
+        }
+        let before = self.output.waiting();
+        self.output.element(element);
+        let written = self.output.waiting().saturating_sub(before);
+        self.answers = self.answers.saturating_add(written);
+    }
+
+    fn white_space(&mut self) {
+        if self.closing.is_none() {
+            self.output.white_space();
+        }
+    }
+
+    /// Says that we send nothing more (RFC 6120, 4.4); what the other server has sent meanwhile still arrives.
+    fn close(&mut self) {
+        // What comes from now on goes over another stream.
+        self.sending = None;
+        self.output.close();
+        self.closing = Some(Instant::now() + CLOSING);
     }
 
     /// Whether everything has arrived, either way.
     fn is_done(&self) -> bool {
         let sent = self.sending.as_ref().is_none_or(|sending| {
-            sending.unconfirmed.is_empty() && sending.carrier.peer().expires().is_none()
+            sending.unconfirmed.is_empty() && sending.peer.expires().is_none()
         });
         sent && self.output.is_flushed() && self.lanes.is_empty() && self.settling.is_empty()
     }
 
-    /// The stream has ended: what is not known to have arrived goes back, what waits goes another way.
+    /// The stream has ended: what is under way here arrives, or its senders are told.
     async fn end(mut self, end: End) {
-        let reason = match &end {
-            End::Closed => "closed the connection",
-            End::Lost | End::Resumed => "broke off",
-            End::Error(..) => "was sent away",
-        };
         let address = self.visitor.as_ref().map(|visitor| visitor.address);
         note(self.server, &end, address);
-        finish(&mut self.output, end).await;
-        if let Some(sending) = self.sending.take() {
-            let Sending {
-                carrier,
-                mut unconfirmed,
-                ..
-            } = sending;
-            let peer = Arc::clone(carrier.peer());
-            let left = unconfirmed.take();
-            if !left.is_empty() {
-                let text = format!(
-                    "The server of {} {reason} before it confirmed this; it may have arrived",
-                    peer.pair.remote
-                );
-                warn!(count = left.len(), "{text}");
-                peer.tell(text.clone());
-                give_back(self.server, &peer, left, &Failure::unreachable(text)).await;
+        if self.closing.is_some() {
+            self.output.shut_down().await.ok(); // It was closed already.
+        } else {
+            if matches!(end, End::Closed) {
+                // They want to know what has arrived before they go.
+                self.settle(Then::Nothing);
+                if let Some(handled) = self.handled(self.lanes.arrived()) {
+                    self.output.element(&sm::acknowledgement(handled));
+                }
             }
-            drop(carrier);
-            self.federation.resume(&peer);
+            finish(&mut self.output, end).await;
         }
+        drop(self.sending.take());
         while !self.lanes.is_empty() {
             self.lanes.next().await;
+        }
+        self.settle(Then::Nothing);
+        while let Some(settled) = self.settling.next().await {
+            for refusal in settled.refusals {
+                self.server.route(refusal, None).await;
+            }
         }
         debug!("A stream with another server has ended");
     }
 
     /// The place of a carrier, for a stream that may send and has none.
     fn wanted(&self) -> BoxFuture<'static, Carrier> {
-        let free = self.visitor.as_ref().is_some_and(|visitor| visitor.bidi);
         match self.known.values().next() {
-            Some(known) if free && self.sending.is_none() => {
+            Some(known) if self.bidi && self.sending.is_none() && self.closing.is_none() => {
                 let peer = Arc::clone(known.opened.peer());
                 Box::pin(async move { peer.wait_for_place().await })
             }
@@ -376,9 +485,10 @@ impl<'a> Traffic<'a> {
     }
 
     fn carry(&mut self, carrier: Carrier) {
-        debug!(remote = %carrier.peer().pair.remote, "A stream that came to us carries what waits");
+        debug!(remote = %carrier.peer().pair.remote, "A stream for both ways carries what waits");
         // Nothing was sent before, so that both count from here.
-        self.sending = Some(Sending::new(carrier, self.handled.is_some()));
+        let managed = self.uncounted.is_some();
+        self.sending = Some(Sending::new(self.federation, carrier, managed, LARGEST));
     }
 
     fn writes(&self) -> bool {
@@ -396,15 +506,22 @@ impl<'a> Traffic<'a> {
         };
         let mut next = Some(mail);
         while let Some(mail) = next {
-            if let Some(kind) = mail.kind() {
-                let meters = &self.server.abuse().meters;
-                meters.stanza(Direction::ToPeers, kind);
+            if mail.size() > sending.most {
+                // It would end the stream, and take others along.
+                let text = format!("{} takes no stanza of this size", sending.peer.pair.remote);
+                let failure = Failure::new(Obstacle::TooLarge, text);
+                self.federation
+                    .give_back(&sending.peer, vec![mail], &failure);
+            } else {
+                if let Some(kind) = mail.kind() {
+                    let meters = &self.server.abuse().meters;
+                    meters.stanza(Direction::ToPeers, kind);
+                }
+                self.output.mail(&mail);
+                sending.push(mail);
             }
-            self.output.mail(&mail);
-            sending.unconfirmed.push(mail);
-            sending.sent = sending.sent.wrapping_add(1);
             let room = self.output.waiting() < ENOUGH && sending.unconfirmed.len() < UNCONFIRMED;
-            next = room.then(|| sending.carrier.take_now()).flatten();
+            next = room.then(|| sending.take_now()).flatten();
         }
     }
 
@@ -420,12 +537,12 @@ impl<'a> Traffic<'a> {
             self.output.element(&sm::request());
         } else {
             let id = format!("{PING}{}", random_id());
-            let peer = sending.carrier.peer();
+            let pair = &sending.peer.pair;
             let mut ping = iq("get", &id, Element::bare("ping", ns::PING));
-            set(&mut ping, "from", &peer.pair.local);
-            set(&mut ping, "to", &peer.pair.remote);
+            set(&mut ping, "from", &pair.local);
+            set(&mut ping, "to", &pair.remote);
             self.output.element(&ping);
-            self.answer = Some(peer.expect(id));
+            self.answer = Some(sending.peer.expect(id));
         }
         sending.asked = Some(Asked {
             sent: sending.sent,
@@ -461,11 +578,13 @@ impl<'a> Traffic<'a> {
             self.told(&element);
             return Err(End::Closed);
         }
-        // Behind a failed login, or before the first key.
-        if element.is("bidi", ns::BIDI) && self.known.is_empty() {
-            if let Some(visitor) = &mut self.visitor {
-                visitor.bidi = true;
-            }
+        // Behind a failed login, or before the first key; some write it in the namespace of the feature.
+        if element.is("bidi", ns::BIDI) || element.is("bidi", ns::BIDI_FEATURE) {
+            self.bidi |= self.known.is_empty();
+            return Ok(());
+        }
+        // Some tell them once more, after dialback.
+        if element.is("features", ns::STREAM) && self.visitor.is_none() {
             return Ok(());
         }
         Err(StreamError::new("unsupported-stanza-type").into())
@@ -473,19 +592,24 @@ impl<'a> Traffic<'a> {
 
     /// Why the other server ends the stream.
     fn told(&self, error: &Element) {
-        let condition = error.children().next().map_or("", Element::name);
+        let short = |text: &str| -> String { text.chars().take(TOLD).collect() };
+        let mut conditions = error
+            .children()
+            .filter(|child| child.has_ns(ns::XMPP_STREAMS));
+        let condition = conditions.find(|child| child.name() != "text");
+        let condition = short(condition.map_or("", Element::name));
         let text = error.get_child("text", ns::XMPP_STREAMS).map(Element::text);
+        let text = text.as_deref().map(short);
         info!(condition, text, "Another server ends the stream");
         if let Some(sending) = &self.sending {
-            let peer = sending.carrier.peer();
-            peer.tell(format!(
+            sending.peer.tell(format!(
                 "The server of {} ended the stream ({condition})",
-                peer.pair.remote
+                sending.peer.pair.remote
             ));
         }
     }
 
-    /// RFC 6120, 8.1.1.2 and 8.1.2.2: both addresses, and only for domains that are known to be theirs.
+    /// RFC 6120, 8.1.1.2 and 8.1.2.2: both addresses, and only from domains that are known to be theirs.
     fn stanza(&mut self, element: Element) -> Result<(), End> {
         self.active = Instant::now();
         if self.known.is_empty() {
@@ -500,48 +624,115 @@ impl<'a> Traffic<'a> {
             return Err(StreamError::new("invalid-from").into());
         };
         let remote = from.domain().as_str();
-        let mut pairs = self.known.keys();
-        if !pairs.any(|pair| pair.remote == remote) {
+        let Some(known) = self.known.iter().find(|(pair, _)| pair.remote == remote) else {
             return Err(StreamError::new("invalid-from").into());
-        }
+        };
         let Ok(to) = to else {
-            self.count_handled();
-            self.malformed(from, element);
+            self.refuse(from, element, &StanzaError::jid_malformed());
             return Ok(());
         };
-        let pair = Pair::new(to.domain().as_str(), remote);
-        let Some(known) = self.known.get(&pair) else {
-            // RFC 6120, 4.9.3.6; the domain is ours or it is not, but nobody has asked for it here.
-            return Err(StreamError::new("host-unknown").into());
-        };
-        known.opened.peer().count_received();
-        if self.answers_ping(&element, &to) {
-            self.count_handled();
+        let local = to.domain().as_str();
+        let exact = self.known.get(&Pair::new(local, remote));
+        exact.unwrap_or(known.1).opened.peer().count_received();
+        if !self.server.serves(local) {
+            // Who asks for a domain that was here yesterday is no reason to end what others have under way.
+            let from = from.clone();
+            self.refuse_to(from, to, element, &StanzaError::item_not_found());
             return Ok(());
         }
-        self.count_handled();
+        if self.answers_ping(&element, &to) {
+            self.lanes.skip();
+            return Ok(());
+        }
         let recipient = to.to_bare();
         if let Some(stanza) = Stanza::new(from, Some(to), element) {
-            self.lanes.push(recipient, stanza);
+            if is_ping(&stanza) {
+                self.pinged(&stanza);
+            } else {
+                self.lanes.push(recipient, stanza);
+            }
+        }
+        if self.commits.len() >= UNSETTLED {
+            self.settle(Then::Nothing);
         }
         Ok(())
     }
 
-    /// To nobody who can be: answered in the name of the domain that the other server wrote to.
-    fn malformed(&mut self, from: Jid, element: Element) {
-        let remote = from.domain().as_str();
-        let pair = self.known.keys().find(|pair| pair.remote == remote);
-        let local = pair.and_then(|pair| Jid::new(&pair.local).ok());
-        if let Some(stanza) = Stanza::new(from, local, element)
-            && let Some(refusal) = stanza.error(&StanzaError::jid_malformed())
-        {
-            self.lanes.push(stanza.from().to_bare(), refusal);
+    /// A server asks behind what it has sent: the answer says that all of it has arrived.
+    fn pinged(&mut self, stanza: &Stanza) {
+        self.lanes.skip();
+        if let Some(answer) = stanza.result(None) {
+            self.owe(Then::Answer(answer));
         }
     }
 
-    fn count_handled(&mut self) {
-        if let Some(handled) = &mut self.handled {
-            *handled = handled.wrapping_add(1);
+    /// Who asks again and again is answered less often.
+    fn owe(&mut self, then: Then) {
+        if self.owed.len() < UNSETTLED {
+            self.owed.push_back((self.lanes.begun(), then));
+        }
+    }
+
+    /// Says what may be said by now.
+    fn pay(&mut self) {
+        let arrived = self.lanes.arrived();
+        while let Some((_, then)) = self.owed.pop_front_if(|(number, _)| *number <= arrived) {
+            self.settle(then);
+        }
+    }
+
+    /// Waits until what has arrived is on the disk.
+    fn settle(&mut self, then: Then) {
+        let pending = self.commits.take();
+        self.settling.push_back(Box::pin(async move {
+            let refusals = settle(pending).await;
+            Settled { refusals, then }
+        }));
+    }
+
+    fn settled(&mut self, settled: Settled) {
+        for refusal in settled.refusals {
+            if let Some(to) = refusal.to().map(Jid::to_bare) {
+                self.lanes.aside(to, refusal);
+            }
+        }
+        match settled.then {
+            Then::Nothing => {}
+            Then::Acknowledge(handled) => {
+                self.acknowledged = handled;
+                self.say(&sm::acknowledgement(handled));
+            }
+            Then::Answer(answer) => {
+                if let Some(to) = answer.to().map(Jid::to_bare) {
+                    self.lanes.aside(to, answer);
+                }
+            }
+        }
+    }
+
+    /// How many of the stanzas that have arrived came since XEP-0198 is on, modulo 2^32.
+    fn handled(&self, arrived: u64) -> Option<u32> {
+        let handled = arrived.saturating_sub(self.uncounted?);
+        u32::try_from(handled & u64::from(u32::MAX)).ok()
+    }
+
+    /// To nobody who can be: answered in the name of a domain that the other server writes to.
+    fn refuse(&mut self, from: Jid, element: Element, error: &StanzaError) {
+        let remote = from.domain().as_str();
+        let pair = self.known.keys().find(|pair| pair.remote == remote);
+        let local = pair.and_then(|pair| Jid::new(&pair.local).ok());
+        if let Some(local) = local {
+            self.refuse_to(from, local, element, error);
+        }
+    }
+
+    fn refuse_to(&mut self, from: Jid, to: Jid, element: Element, error: &StanzaError) {
+        self.lanes.skip();
+        let Some(stanza) = Stanza::new(from, Some(to), element) else {
+            return;
+        };
+        if let Some(refusal) = stanza.error(error) {
+            self.lanes.aside(stanza.from().to_bare(), refusal);
         }
     }
 
@@ -563,57 +754,48 @@ impl<'a> Traffic<'a> {
     fn management(&mut self, element: &Element) -> Result<(), End> {
         match element.name() {
             "enable" if self.visitor.is_some() && !self.known.is_empty() => {
-                if self.handled.is_some() {
-                    self.output.element(&sm::failed("unexpected-request"));
+                if self.uncounted.is_some() {
+                    self.say(&sm::failed("unexpected-request"));
                 } else {
-                    self.handled = Some(0);
-                    self.output.element(&sm::enabled(None));
+                    self.uncounted = Some(self.lanes.begun());
+                    self.say(&sm::enabled(None));
                     if let Some(sending) = &mut self.sending {
                         sending.managed |= sending.sent == 0;
                     }
                 }
             }
-            "enable" => self.output.element(&sm::failed("unexpected-request")),
-            "resume" => self.output.element(&sm::failed("item-not-found")),
-            "r" if self.handled.is_some() => self.owed = true,
+            "enable" => self.say(&sm::failed("unexpected-request")),
+            "resume" => self.say(&sm::failed("item-not-found")),
+            "r" => {
+                if let Some(handled) = self.handled(self.lanes.begun()) {
+                    self.owe(Then::Acknowledge(handled));
+                }
+            }
             "a" => {
                 let handled = sm::handled(element)
                     .ok_or(StreamError::new("policy-violation").text("<a/> has a number in h"))?;
                 if let Some(sending) = self.sending.as_mut().filter(|sending| sending.managed) {
-                    sending.unconfirmed.acknowledge(handled)?;
-                    sending.asked = None;
+                    sending.acknowledge(handled)?;
                 }
             }
             // Both sides count what follows.
-            "enabled" if self.visitor.is_none() && self.handled.is_none() => self.handled = Some(0),
+            "enabled" if self.visitor.is_none() && self.uncounted.is_none() => {
+                self.uncounted = Some(self.lanes.begun());
+            }
             "failed" => {
                 if let Some(sending) = &mut self.sending {
                     sending.managed = false;
                     sending.asked = None;
                 }
             }
-            "enabled" | "r" => {}
+            "enabled" => {}
             _ => return Err(StreamError::new("unsupported-stanza-type").into()),
         }
         Ok(())
     }
 
-    /// An `<r/>` is answered when everything before it has been routed and is on the disk.
-    fn acknowledge(&mut self) {
-        if let (true, true, Some(handled)) = (self.owed, self.lanes.is_empty(), self.handled) {
-            self.owed = false;
-            let pending = self.commits.take();
-            self.settling
-                .push_back(Box::pin(async move { (settle(pending).await, handled) }));
-        }
-    }
-
     /// XEP-0220.
     fn dialback(&mut self, element: &Element) -> Result<(), End> {
-        let Some(visitor) = &self.visitor else {
-            // We ask on streams that we open; nobody asks us there, and what was answered was read before.
-            return Ok(());
-        };
         if element.attr("type").is_some() {
             // We have asked nothing here (CVE-2012-3525).
             debug!("An answer to a question that was not asked is ignored");
@@ -624,17 +806,22 @@ impl<'a> Traffic<'a> {
             return Err(StreamError::new("improper-addressing").into());
         };
         let pair = Pair::new(local, remote);
-        match element.name() {
-            "verify" => {
-                let id = element.attr("id").unwrap_or_default();
-                let verdict = self.vouch(&pair, id, element.text().trim());
-                let answer = dialback::answer("verify", &pair, Some(id), &verdict);
-                self.output.element(&answer);
+        match (element.name(), &self.visitor) {
+            // With XEP-0288 that may come by a stream of ours too.
+            ("verify", _) => {
+                let id: String = element.attr("id").unwrap_or_default().into();
+                let verdict = self.vouch(&pair, &id, element.text().trim());
+                self.say(&dialback::answer("verify", &pair, Some(&id), &verdict));
                 Ok(())
             }
-            "result" => {
+            ("result", Some(visitor)) => {
                 let (id, key) = (visitor.id.clone(), element.text().trim().to_owned());
                 self.asked_to_believe(pair, id, key);
+                Ok(())
+            }
+            ("result", None) => {
+                let verdict = Verdict::Error(StanzaError::feature_not_implemented());
+                self.say(&dialback::answer("result", &pair, None, &verdict));
                 Ok(())
             }
             _ => Err(StreamError::new("unsupported-stanza-type").into()),
@@ -650,7 +837,7 @@ impl<'a> Traffic<'a> {
         if secret.knows(&pair.remote, &pair.local, id, key) {
             Verdict::Valid
         } else {
-            warn!(local = %pair.local, remote = %pair.remote, "Somebody shows a key that is not ours");
+            self.server.abuse().refused(Refusal::Dialback, &pair.remote);
             Verdict::Invalid
         }
     }
@@ -661,19 +848,28 @@ impl<'a> Traffic<'a> {
             return;
         };
         if let Some(verdict) = accept::reject(self.server, &pair) {
-            self.decided(pair, &verdict);
+            self.decided(&pair, &verdict);
+            return;
+        }
+        let too_many = self.known.len() >= MOST_PAIRS && !self.known.contains_key(&pair);
+        if too_many || !self.federation.may_ask(visitor.address) {
+            self.server
+                .abuse()
+                .refused(Refusal::Dialback, &visitor.address);
+            let error = StanzaError::resource_constraint();
+            self.decided(&pair, &Verdict::Error(error));
             return;
         }
         let chain = visitor.chain.clone();
         // Mostly it is known at once, without a question to anybody.
         let believed = accept::believe(self.federation, self.server, &pair, &chain);
         if let Some(Some(verdict)) = believed.now_or_never() {
-            self.decided(pair, &verdict);
+            self.decided(&pair, &verdict);
             return;
         }
-        if self.calls.len() >= MOST_CALLS || self.known.len() >= MOST_PAIRS {
+        if self.calls.len() >= MOST_CALLS {
             let error = StanzaError::resource_constraint();
-            self.decided(pair, &Verdict::Error(error));
+            self.decided(&pair, &Verdict::Error(error));
             return;
         }
         if !self.called.insert(pair.clone()) {
@@ -690,68 +886,117 @@ impl<'a> Traffic<'a> {
         }));
     }
 
-    fn decided(&mut self, pair: Pair, verdict: &Verdict) {
-        self.called.remove(&pair);
-        self.output
-            .element(&dialback::answer("result", &pair, None, verdict));
+    fn decided(&mut self, pair: &Pair, verdict: &Verdict) {
+        self.called.remove(pair);
+        let mut answer = dialback::answer("result", pair, None, verdict);
         match verdict {
-            Verdict::Valid => self.admit(pair, "dialback"),
-            Verdict::Invalid => {
-                warn!(remote = %pair.remote, "Somebody is not the server they say they are");
+            Verdict::Valid => {
+                if !self.admit(pair.clone(), "dialback") {
+                    let full = Verdict::Error(StanzaError::resource_constraint());
+                    answer = dialback::answer("result", pair, None, &full);
+                }
             }
+            Verdict::Invalid => self.server.abuse().refused(Refusal::Dialback, &pair.remote),
             Verdict::Error(error) => {
                 let text = error.text.as_deref().unwrap_or_default();
-                info!(remote = %pair.remote, condition = ?error.condition, text, "A server is not believed");
+                debug!(remote = %pair.remote, condition = ?error.condition, text, "A server is not believed");
             }
         }
+        self.say(&answer);
     }
 
-    /// From now on the other server may send for this pair.
-    fn admit(&mut self, pair: Pair, authentication: &'static str) {
+    /// From now on the other server may send for this pair; `false`: there are too many.
+    fn admit(&mut self, pair: Pair, authentication: &'static str) -> bool {
         let Some(visitor) = &self.visitor else {
-            return;
+            return false;
         };
         if self.known.contains_key(&pair) {
-            return;
+            return true;
         }
         let Some(peer) = self.federation.peer(&pair) else {
-            return;
+            self.server
+                .abuse()
+                .refused(Refusal::Dialback, &visitor.address);
+            return false;
         };
         info!(local = %pair.local, remote = %pair.remote, authentication, tls = visitor.tls, address = %visitor.address, "Another server has connected");
         let way = Way {
-            direction: if visitor.bidi { "in, both ways" } else { "in" },
+            direction: if self.bidi { "in, both ways" } else { "in" },
             authentication,
             tls: visitor.tls.clone(),
         };
+        peer.heard();
         let opened = peer.open(way);
         self.known.insert(pair, Known { opened });
+        true
     }
 
     /// What time does.
-    fn look(&mut self, now: Instant, begun: Instant) -> Option<End> {
-        if self.visitor.is_some() && self.known.is_empty() && now.duration_since(begun) > UNKNOWN {
-            return Some(StreamError::new("connection-timeout").into());
+    fn look(&mut self, now: Instant, begun: Instant) -> Result<(), End> {
+        if self.closing.is_some_and(|until| until <= now) {
+            return Err(End::Lost);
         }
-        if let Some(sending) = &mut self.sending
-            && let Some(asked) = &sending.asked
-        {
-            let waited = now.duration_since(asked.at);
-            if sending.managed && waited > LATE {
-                return Some(
-                    StreamError::new("connection-timeout")
-                        .text("You do not answer")
-                        .into(),
-                );
-            }
-            if !sending.managed && waited > PRESUMED {
-                sending.confirm();
-            }
+        if self.visitor.is_some() && self.known.is_empty() && now.duration_since(begun) > UNKNOWN {
+            return Err(StreamError::new("connection-timeout").into());
+        }
+        // What a reload forbids ends.
+        let settings = self.server.settings();
+        let mut remotes = self.known.keys().map(|pair| pair.remote.as_str());
+        if remotes.any(|remote| policy::reason_against(&settings.federation, remote).is_some()) {
+            return Err(StreamError::new("policy-violation")
+                .text("This server does not talk to yours")
+                .into());
+        }
+        self.patience(now)?;
+        // While somebody is slow to read, what came before is told.
+        let handled = self.handled(self.lanes.arrived());
+        match handled.filter(|handled| *handled != self.acknowledged) {
+            Some(handled) if !self.owed.is_empty() => self.settle(Then::Acknowledge(handled)),
+            _ if self.commits.is_empty() => {}
+            _ => self.settle(Then::Nothing),
         }
         let waits = self
             .sending
             .as_ref()
             .is_some_and(|sending| !sending.unconfirmed.is_empty());
-        let is_idle = now.duration_since(self.active) > IDLE && !waits && self.lanes.is_empty();
-        is_idle.then_some(End::Closed)
+        let is_idle = now.duration_since(self.active) > IDLE && !waits && self.is_done();
+        if is_idle && self.closing.is_none() {
+            self.close();
+        }
+        Ok(())
     }
+
+    /// What is not confirmed in time.
+    fn patience(&mut self, now: Instant) -> Result<(), End> {
+        let Some(sending) = &mut self.sending else {
+            return Ok(());
+        };
+        let Some(asked) = &sending.asked else {
+            return Ok(());
+        };
+        if !sending.managed {
+            if now.duration_since(asked.at) > PRESUMED {
+                sending.confirm();
+            }
+        } else if now.duration_since(sending.progress) > LATE {
+            return Err(StreamError::new("connection-timeout")
+                .text("You do not acknowledge what you get")
+                .into());
+        } else {
+            // It was answered, with nothing new: another question.
+            sending.asked = None;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a server asks another: from domain to domain (XEP-0199).
+fn is_ping(stanza: &Stanza) -> bool {
+    let is_domain = |jid: &Jid| jid.node().is_none() && jid.resource().is_none();
+    stanza.kind() == Kind::Iq
+        && stanza.type_() == "get"
+        && stanza.has("ping", ns::PING)
+        && is_domain(stanza.from())
+        && stanza.to().is_some_and(is_domain)
+        && stanza.id().is_some_and(|id| !id.is_empty())
 }
