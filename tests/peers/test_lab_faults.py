@@ -9,11 +9,11 @@ import pytest
 from lab import Peer
 from person import Person
 from servers import CLIENT_AUTH, SERVER_AUTH
-from test_lab import error_of, people
+from test_lab import ERRORS, error_of, people
 
 COUNT = 200
 # How long a fault lasts.
-LASTS = 3.0
+LASTS = 2.0
 # What nothing has become of for so long is lost. Ours waits half a minute for a server that may come back.
 QUIET = 33.0
 
@@ -137,6 +137,9 @@ async def test_what_is_under_way_to_a_peer_arrives_once_or_comes_back(lab, pair,
     for id in found.both():
         assert not pair[0].label.startswith("ours") or "may have arrived" in str(await error_of(alice, id))
     assert len(found.lost()) <= allowed(pair, fault), str(found)
+    reasons = {text.text for message in alice.messages if (text := message.deep("text", ERRORS)) is not None}
+    if reasons:
+        record_property("summary", f"    returned for: {sorted(reasons)}")
     # And then all is well again.
     await greet(alice, bob, "last")
 
