@@ -31,6 +31,8 @@ HERE = Path(__file__).parent
 # Seconds for one test; `@pytest.mark.limit` for those that need more.
 LIMIT = 120
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
+# Which laboratory the tests of a file share; the others have one together.
+LABORATORIES = {"test_lab_faults": "lab-faults", "test_lab_names": "lab-strangers", "test_lab_hostile": "lab-strangers"}
 # How many tests the workers of pytest-xdist have.
 COLLECTED = pytest.StashKey[int]()
 
@@ -168,9 +170,9 @@ def pytest_collection_modifyitems(items):
         if inspect.iscoroutinefunction(item.obj):
             marker = item.get_closest_marker("limit")
             item.obj = limited(item.obj, marker.args[0] if marker else LIMIT)
-        # One worker has the machines and the servers on them.
+        # Each worker with such tests has machines and servers on them; three share what would take one too long.
         if "lab" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("lab"))
+            item.add_marker(pytest.mark.xdist_group(LABORATORIES.get(item.path.stem, "lab")))
 
 
 def limited(test, seconds: float):
@@ -234,4 +236,4 @@ def write_failed(path: Path, session, stats: dict) -> None:
     ran = failed | {report.nodeid for report in stats.get("passed", [])}
     if len(ran) == session.config.stash.get(COLLECTED, session.testscollected):
         # pytest-xdist writes the group of a test behind its name.
-        path.write_text("".join(f"{name.removesuffix('@lab')}\n" for name in sorted(failed)))
+        path.write_text("".join(f"{name.partition('@lab')[0]}\n" for name in sorted(failed)))

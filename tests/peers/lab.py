@@ -270,15 +270,15 @@ class Lab:
                 await self.peers[label].start()
         return self.peers[label]
 
-    async def person(self, peer: Peer, name: str, **options) -> Person:
+    async def person(self, peer: Peer, name: str) -> Person:
         """Someone new with an account there, logged in."""
         user = peer.unique(name)
         await peer.add_user(user, PASSWORD)
         person = Person(peer, user, PASSWORD, nick=name, domain=peer.domain)
         self.people.append(person)
-        await person.login(**options)
-        # Now the server knows of the presence: for ejabberd, what comes just before it is for the time of the next login.
-        await person.flush()
+        await person.login()
+        # It comes back when the server knows of it: what comes to ejabberd just before is for the time of the next login.
+        await person.sees_presence(lambda presence: presence.sender == person.full, "one's own presence")
         return person
 
     async def leave(self) -> None:

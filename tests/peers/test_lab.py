@@ -12,8 +12,8 @@ PUBSUB = "http://jabber.org/protocol/pubsub"
 ERRORS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 
-async def people(lab, pair, **options) -> list[Person]:
-    return [await lab.person(peer, name, **options) for peer, name in zip(pair, ("alice", "bob"), strict=True)]
+async def people(lab, pair) -> list[Person]:
+    return [await lab.person(peer, name) for peer, name in zip(pair, ("alice", "bob"), strict=True)]
 
 
 def condition(stanza) -> str:

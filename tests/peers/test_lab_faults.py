@@ -9,13 +9,13 @@ import pytest
 from lab import Peer
 from person import Person
 from servers import CLIENT_AUTH, SERVER_AUTH
-from test_lab import error_of, people
+from test_lab import ERRORS, error_of, people
 
 COUNT = 200
 # How long a fault lasts.
-LASTS = 3.0
+LASTS = 2.0
 # What nothing has become of for so long is lost. Ours waits half a minute for a server that may come back.
-QUIET = 40.0
+QUIET = 33.0
 
 
 @dataclass
@@ -67,15 +67,15 @@ async def fate(sender: Person, receiver: Person, sent: list[str]) -> Fate:
 
 
 async def greet(alice: Person, bob: Person, text: str) -> None:
-    """A message arrives; where it comes back, because a server still has its troubles, another one does."""
+    """A message arrives; where it does not, because a server still has its troubles, another one does."""
     async with asyncio.timeout(60):
         while True:
-            id = alice.say(bob.jid, f"{text} greeting")
-            await asyncio.wait([asyncio.create_task(bob.sees(alice.jid, f"{text} greeting", 60)),
-                                asyncio.create_task(error_of(alice, id, 60))], return_when=asyncio.FIRST_COMPLETED)
-            if bob.texts(alice.jid)[-1:] == [f"{text} greeting"]:
+            alice.say(bob.jid, f"{text} greeting")
+            try:
+                await bob.sees(alice.jid, f"{text} greeting", 3)
                 return
-            await asyncio.sleep(0.5)
+            except AssertionError:
+                continue
 
 
 async def back(person: Person) -> None:
@@ -131,16 +131,31 @@ async def test_what_is_under_way_to_a_peer_arrives_once_or_comes_back(lab, pair,
         await back(bob)
     found = await fate(alice, bob, sent)
     record_property("summary", f"{pair[0].label} to {pair[1].label}, {fault.__name__}: {found}")
-    assert not found.twice() and not found.both(), str(found)
+    assert not found.twice(), str(found)
+    # Of what was under way at the moment of an end nobody knows whether it was stored: that is what the sender is told.
+    assert not found.both() or unsure(pair, fault), str(found)
+    for id in found.both():
+        assert not pair[0].label.startswith("ours") or "may have arrived" in str(await error_of(alice, id))
     assert len(found.lost()) <= allowed(pair, fault), str(found)
+    reasons = {text.text for message in alice.messages if (text := message.deep("text", ERRORS)) is not None}
+    if reasons:
+        record_property("summary", f"    returned for: {sorted(reasons)}")
     # And then all is well again.
     await greet(alice, bob, "last")
 
 
+def unsure(pair: list[Peer], fault) -> bool:
+    """Whether a server may end without a word of what it has taken: killed, or because it never says so (XEP-0198 between
+    servers)."""
+    return fault is killed or (fault is restarted and pair[1].label == "ejabberd")
+
+
 def allowed(pair: list[Peer], fault) -> int:
-    """How many may be lost: none. But ejabberd does not say what it has taken (XEP-0198 between servers), neither who sends
-    by it nor Prosody asks, and so what was in its hands when it ended is gone."""
-    return COUNT if fault in (killed, restarted) and {peer.label for peer in pair} == {"prosody", "ejabberd"} else 0
+    """How many may be lost: none. But ejabberd answers the ping behind a message before that is on its disk and with its
+    recipient; and neither it nor Prosody asks for any confirmation where the other has no stream management."""
+    if {peer.label for peer in pair} == {"prosody", "ejabberd"} and fault in (killed, restarted):
+        return COUNT
+    return 5 if fault is killed and pair[1].label == "ejabberd" else 0
 
 
 async def test_both_directions_at_once_while_they_cannot_reach_each_other(lab, pair, record_property):

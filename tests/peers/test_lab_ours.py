@@ -67,3 +67,17 @@ async def test_a_server_that_nobody_can_reach_is_answered_on_its_own_connection(
     bob.say_in(room, "And here?")
     await alice.sees(room, "And here?")
     await alice.befriend(bob)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+async def test_what_was_taken_is_out_when_the_server_ends(lab, other):
+    ours, theirs = await lab.peer("ours"), await lab.peer(other)
+    alice, bob = await people(lab, (ours, theirs))
+    alice.say(bob.jid, "line 0")
+    await bob.sees(alice.jid, "line 0")
+    for number in range(1, 200):
+        alice.say(bob.jid, f"line {number}")
+    await alice.flush()
+    await ours.restart()
+    await bob.messages.until(lambda: len(bob.texts(alice.jid)) >= 200, "all of them")
+    assert bob.texts(alice.jid) == [f"line {number}" for number in range(200)]
