@@ -542,6 +542,15 @@ fn what_is_wrong_with_a_server_is_told() {
             "moltis.toml:6: domain in [xmpp_server.components.1] is that of another service",
         ),
         (
+            "[[xmpp_server.block_lists]]\nnode = 'x'\n".to_owned(),
+            "moltis.toml:4: service in [xmpp_server.block_lists.1] is required, as service = \"xmppbl.org\"",
+        ),
+        (
+            "[[xmpp_server.block_lists]]\nservice = 'xmppbl.org'\n[[xmpp_server.block_lists]]\nservice = 'xmppbl.org'\n"
+                .to_owned(),
+            "moltis.toml:7: node in [xmpp_server.block_lists.2] is read already",
+        ),
+        (
             "component_port = 5347\n[[xmpp_server.components]]\ndomain = 'irc.example.org'\n".to_owned(),
             "moltis.toml:6: secret in [xmpp_server.components.1] is required",
         ),

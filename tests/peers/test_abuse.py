@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from pathlib import Path
 
 import pytest_asyncio
 
@@ -215,6 +216,32 @@ async def test_who_is_on_a_block_list_reaches_no_stranger_and_enters_no_room(str
     assert "Somebody on a block list was refused" in strict.log()
     for stream in (keeper, nurse, juliet):
         await stream.close()
+
+
+def memory(server: Moltis) -> int:
+    """The most that the server has ever had, in megabytes."""
+    for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) // 1024
+    raise AssertionError("the server is gone")
+
+
+async def test_namespaces_take_no_more_memory_than_a_stanza_may(strict):
+    """Every element of a tree has a copy of its namespace."""
+    before = memory(strict)
+    for namespace, children in ("x" * 200_000, 8_000), ("x" * 1_000, 8_000), ("x" * 60, 8_000):
+        romeo = await person(strict, "romeo")
+        romeo.write(f"<message to='{romeo.jid}' id='big'><a xmlns='{namespace}'>{'<b/>' * children}</a></message>")
+        try:
+            element = await romeo.next(60)
+            while element.get("id") != "big" and not element.tag.endswith("error"):
+                element = await romeo.next(60)
+            outcome = "arrived" if element.get("id") == "big" else element[0].tag.split("}")[1]
+        except Ended:
+            outcome = "ended"
+        assert outcome == ("arrived" if len(namespace) == 60 else "policy-violation"), len(namespace)
+        await romeo.close()
+    assert memory(strict) - before < 64
 
 
 class Narrow(Moltis):

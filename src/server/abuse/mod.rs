@@ -51,6 +51,8 @@ pub struct Abuse {
     pub strangers: Allowance<BareJid>,
     /// The same, by the domain of a sender elsewhere.
     pub domains: Allowance<String>,
+    /// Presence in rooms, by the domain of a sender elsewhere.
+    pub rooms: Allowance<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +74,7 @@ impl Default for Abuse {
             requests: Allowance::new(REQUESTS),
             strangers: Allowance::new(STRANGERS),
             domains: Allowance::new(STRANGERS_OF_A_DOMAIN),
+            rooms: Allowance::new(ROOMS_OF_A_DOMAIN),
         }
     }
 }
@@ -87,6 +90,8 @@ const REQUESTS: Rate = Rate::new(1_000, Duration::from_millis(20));
 /// Somebody who greets a new team writes to many; who writes to a new stranger every minute, day and night, sells something.
 const STRANGERS: Rate = Rate::new(30, Duration::from_mins(1));
 const STRANGERS_OF_A_DOMAIN: Rate = Rate::new(300, Duration::from_secs(6));
+/// A large server that comes back has many people in many rooms.
+const ROOMS_OF_A_DOMAIN: Rate = Rate::new(3_000, Duration::from_millis(20));
 
 impl Abuse {
     /// Failed logins by address. `limit`: `login_failures_per_ip`.

@@ -46,6 +46,7 @@ refusals! {
     Strangers, "strangers", "An account writes to too many who do not know it";
     Domain, "strangers_of_a_domain", "A domain elsewhere writes to too many who do not know its people";
     Rooms, "rooms", "Somebody enters, creates or asks of rooms too often";
+    RoomsOfADomain, "rooms_of_a_domain", "A domain elsewhere enters rooms too often";
     BlockList, "block_list", "Somebody on a block list was refused";
     Mailbox, "mailbox", "What waits for a client that does not read has no more room";
     Offline, "offline_messages", "As much waits for somebody who is away as may";

@@ -5,12 +5,12 @@ mod list;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use jid::Jid;
+use jid::{BareJid, Jid};
 use minidom::Element;
 use tokio::time::Instant;
 use tracing::info;
@@ -65,6 +65,32 @@ impl HandedOn {
         }
         times.push_back(now);
         true
+    }
+}
+
+/// Who has reported whom since the server started; the first so many of each.
+#[derive(Default)]
+struct Reported(Mutex<HashMap<BareJid, BTreeSet<BareJid>>>);
+
+const MOST_REPORTED: usize = 1_000;
+const MOST_REPORTERS: usize = 100;
+
+impl Reported {
+    /// How many have reported somebody, with this one.
+    fn add(&self, about: BareJid, by: &BareJid) -> usize {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_REPORTED && !all.contains_key(&about) {
+            // Whom one person alone has reported is forgotten first.
+            all.retain(|_, by| by.len() > 1);
+        }
+        if all.len() >= MOST_REPORTED && !all.contains_key(&about) {
+            all.clear();
+        }
+        let reporters = all.entry(about).or_default();
+        if reporters.len() < MOST_REPORTERS {
+            reporters.insert(by.clone());
+        }
+        reporters.len()
     }
 }
 
@@ -325,7 +351,7 @@ async fn reappear(server: &Server, account: &Arc<Account>, jid: &Jid) {
 }
 
 /// The contacts under this address that are allowed to see the account's presence.
-async fn watchers(server: &Server, account: &Arc<Account>, jid: &Jid) -> Vec<jid::BareJid> {
+async fn watchers(server: &Server, account: &Arc<Account>, jid: &Jid) -> Vec<BareJid> {
     let Ok(roster) = account.roster(server).await else {
         return Vec::new();
     };
@@ -390,6 +416,12 @@ async fn hand_on(server: &Server, account: &Account, about: &Jid, report: &Eleme
     for quoted in quoted(report) {
         body.push('\n');
         body.push_str(&quoted);
+    }
+    let reported = server.extensions().get_or_default::<Reported>();
+    let reporters = reported.add(about.to_bare(), account.jid());
+    if reporters > 1 {
+        let line = format!("\n{reporters} people here have reported them since the server started");
+        body.push_str(&line);
     }
     let Ok(domain) = Jid::new(server.domain()) else {
         return;

@@ -39,14 +39,16 @@ enum How {
 impl Met {
     fn how(&self, who: &BareJid) -> Option<How> {
         let met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Mostly it is who was met last.
         met.iter()
+            .rev()
             .find(|(known, _)| known == who)
             .map(|(_, how)| *how)
     }
 
     fn note(&self, who: &BareJid, how: How) {
         let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = met.iter_mut().find(|(known, _)| known == who) {
+        if let Some((_, known)) = met.iter_mut().rev().find(|(known, _)| known == who) {
             *known = how.max(*known);
             return;
         }

@@ -29,6 +29,7 @@ use crate::xmpp::ns;
 mod dane;
 mod fuzz;
 mod hostile;
+mod lists;
 mod pairs;
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));

@@ -189,9 +189,13 @@ impl Streams {
                 // Over before the session, as the negotiation: in a box too.
                 let accepted = Box::pin(self.accept(io, Security::DirectTls));
                 let accepted = timeout(negotiation::DEADLINE, accepted);
-                let Ok(Ok((io, bindings))) = accepted.await else {
-                    debug!("A TLS handshake failed");
-                    return;
+                let (io, bindings) = match accepted.await {
+                    Ok(Ok(accepted)) => accepted,
+                    Ok(Err(err)) => return debug!(%err, "A TLS handshake failed"),
+                    Err(_late) => {
+                        let abuse = self.0.server.abuse();
+                        return abuse.refused(Refusal::LoginTimeout, &address);
+                    }
                 };
                 let (input, output) = wire::bytes(io, self.limits());
                 let mut negotiation = Negotiation::new(self.clone(), input, output, origin)

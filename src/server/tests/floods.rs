@@ -1,11 +1,17 @@
 //! Who asks too much of others, or of the server: told so, and heard again after a while.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jid::Jid;
 use minidom::Element;
 
+use super::super::Host;
 use super::super::abuse::Refusal;
+use super::super::archive::rooms::RoomArchives;
+use super::super::muc::{Policy, Service as Rooms};
 use super::super::session::Origin;
+use super::super::stanza::Stanza;
 use super::super::testing::{Client, client, online, server};
 use crate::xmpp::ns;
 
@@ -149,4 +155,44 @@ async fn what_waits_for_who_does_not_read_is_bounded_in_bytes() {
         assert!(sent < 100, "no end");
     }
     assert!((35..45).contains(&sent), "{sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_elsewhere_shares_the_allowance_of_a_domain() {
+    let names: Vec<String> = (0..20).map(|number| format!("user{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let server = server(&names).await;
+    let from = |number: usize, resource: &str| {
+        let sender = number / 15;
+        Jid::new(&format!("spammer{sender}@evil.example/{resource}")).unwrap()
+    };
+    for number in 0..320 {
+        let to = Jid::new(&format!("user{}@example.org", number % 15)).unwrap();
+        let message =
+            crate::server::testing::stanza("<message type='chat'><body>x</body></message>");
+        let message = Stanza::new(from(number, "x"), Some(to), message).unwrap();
+        server.route(message, None).await;
+    }
+    // None of them alone has written to too many.
+    assert_eq!(server.abuse().count(Refusal::Strangers), 0);
+    assert_eq!(server.abuse().count(Refusal::Domain), 20);
+    let to = Jid::new("user19@example.org").unwrap();
+    let ask = crate::server::testing::stanza("<presence type='subscribe'/>");
+    let ask = Stanza::new(from(0, "x").to_bare().into(), Some(to), ask).unwrap();
+    server.route(ask, None).await;
+    assert_eq!(server.abuse().count(Refusal::Domain), 21, "requests too");
+    let host: jid::BareJid = "conference.example.org".parse().unwrap();
+    let storage = server.storage().clone();
+    let history = Arc::new(RoomArchives::new(storage.clone()));
+    let rooms = Rooms::open(Policy::new(host.clone(), "example.org"), storage, history);
+    let rooms: Arc<dyn Host> = Arc::new(rooms.await.unwrap());
+    server.set_hosts(vec![(host.to_string(), rooms)]);
+    for number in 0..3_010 {
+        let to = Jid::new("den@conference.example.org/n").unwrap();
+        let enter = "<presence><x xmlns='http://jabber.org/protocol/muc'/></presence>";
+        let from = Jid::new(&format!("visitor{number}@evil.example/x")).unwrap();
+        let enter = Stanza::new(from, Some(to), crate::server::testing::stanza(enter)).unwrap();
+        server.route(enter, None).await;
+    }
+    assert_eq!(server.abuse().count(Refusal::RoomsOfADomain), 10);
 }

@@ -184,7 +184,7 @@ async fn a_report_goes_to_the_admins() {
     settings.admins = ["nurse@example.org", "friar@example.org"]
         .map(|jid| jid::BareJid::new(jid).unwrap())
         .to_vec();
-    let server = with(settings, &["juliet", "nurse", "friar"]).await;
+    let server = with(settings, &["juliet", "romeo", "nurse", "friar"]).await;
     let mut nurse = online(&server, "nurse/kitchen").await;
     let mut juliet = online(&server, "juliet/balcony").await;
     let item = "<item jid='spam@elsewhere.example'><report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'><text>Never\ncame trouble</text><stanza-id xmlns='urn:xmpp:sid:0' by='juliet@example.org' id='28482'/></report></item>";
@@ -198,6 +198,13 @@ async fn a_report_goes_to_the_admins() {
         "juliet@example.org has blocked and reported spam@elsewhere.example: spam\n> Never\n> came trouble\nMessage 28482 in the archive of juliet@example.org"
     );
     assert!(told.has_child("report", ns::SPAM_REPORTING));
+    // How many have done so says more than who.
+    let mut romeo = online(&server, "romeo/orchard").await;
+    command(&mut romeo, "block", item).await;
+    let told = nurse.next().await;
+    let second = told.get_child("body", ns::JABBER_CLIENT).unwrap().text();
+    assert!(second.ends_with("2 people here have reported them since the server started"));
+    assert!(nurse.drain().is_empty());
     // The same again and again is for nobody's screen.
     for _ in 0..30 {
         command(&mut juliet, "unblock", "").await;

@@ -14,8 +14,8 @@ pub(super) const RATE: Rate = Rate::new(150, Duration::from_millis(200));
 const PRESENCE: u32 = 1;
 /// One invitation, or request to those who decide, in a second.
 const REQUEST: u32 = 5;
-/// A room that was not there, beside the presence that enters it.
-pub(super) const CREATION: u32 = 9;
+/// Rooms that were not there: as many at once as there may be of one person, usually.
+pub(super) const CREATIONS: Rate = Rate::new(100, Duration::from_secs(3));
 
 /// What a stanza to a room costs its sender; `None`: nothing, or what the limits of streams count already.
 pub(super) fn cost(incoming: &Incoming) -> Option<u32> {

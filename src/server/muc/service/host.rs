@@ -107,6 +107,14 @@ impl Host for Service {
                 let banned = StanzaError::forbidden().text("You are banned from this service");
                 return server.refuse(&stanza, &banned).await;
             }
+            let domain = stanza.from().domain().as_str();
+            let shows = stanza.kind() == Kind::Presence && stanza.type_().is_empty();
+            if shows && !server.is_local(domain) && !server.abuse().rooms.take(&domain.to_owned()) {
+                server.abuse().refused(Refusal::RoomsOfADomain, &domain);
+                let error = StanzaError::resource_constraint()
+                    .text("Your server enters rooms here too often; try again later");
+                return server.refuse(&stanza, &error).await;
+            }
             let from = stanza.from().clone();
             let session = from.try_as_full().ok();
             let session = session.and_then(|session| server.session(session));

@@ -23,7 +23,7 @@ use tracing::error;
 
 pub use self::host::People;
 
-use self::floods::{CREATION, cost};
+use self::floods::cost;
 use self::living::{Living, Outcome};
 use self::tombstones::{TOMBSTONE, Tombstones};
 use super::config::Config;
@@ -153,6 +153,7 @@ pub struct Service {
     tombstones: Mutex<Tombstones>,
     creation: Mutex<Creation>,
     floods: Allowance<BareJid>,
+    creations: Allowance<BareJid>,
 }
 
 impl Service {
@@ -202,6 +203,7 @@ impl Service {
             tombstones: Mutex::new(tombstones),
             creation: Mutex::new(creation),
             floods: Allowance::new(floods::RATE),
+            creations: Allowance::new(floods::CREATIONS),
         })
     }
 
@@ -307,7 +309,7 @@ impl Service {
         let creator = incoming.from.to_bare();
         self.may_succeed(node, &creator)?;
         self.may_create(&creator, incoming.is_own_bot)?;
-        if !incoming.is_own_bot && !self.floods.take_many(&creator, CREATION) {
+        if !incoming.is_own_bot && !self.creations.take(&creator) {
             outbound.refused(&creator);
             return Err(StanzaError::resource_constraint().text("Not so fast"));
         }

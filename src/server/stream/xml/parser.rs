@@ -6,9 +6,15 @@ use std::borrow::Cow;
 use minidom::Element;
 use minidom::rxml::{Namespace, NcName, NcNameStr, XMLNS_XML, XMLNS_XMLNS};
 
-use super::{escape, not_well_formed};
+use super::{escape, not_well_formed, violation};
 use crate::server::StreamError;
 use crate::xmpp::ns;
+
+/// Bytes of a namespace's name; the longest in use has sixty.
+const LONGEST_NAMESPACE: usize = 1_024;
+/// Bytes of the names of all namespaces that the elements and attributes of a stanza are in: each has a copy of its own in the
+/// tree, and may have one on the wire again.
+const NAMESPACES: usize = 512 * 1_024;
 
 /// What the stream header has declared for all that it encloses.
 #[derive(Debug)]
@@ -85,6 +91,8 @@ struct Parser<'a, 's> {
     bindings: Vec<(&'a str, String)>,
     /// Those of the tag at hand that declare no prefix.
     attributes: Vec<Attribute<'a>>,
+    /// What is left of [`NAMESPACES`].
+    namespaces: usize,
 }
 
 /// Parses an element that is the whole text.
@@ -235,6 +243,7 @@ impl<'a, 's> Parser<'a, 's> {
             scope,
             bindings: Vec::new(),
             attributes: Vec::new(),
+            namespaces: NAMESPACES,
         }
     }
 
@@ -318,6 +327,9 @@ impl<'a, 's> Parser<'a, 's> {
         namespace: String,
         outer: usize,
     ) -> Result<(), StreamError> {
+        if namespace.len() > LONGEST_NAMESPACE {
+            return Err(violation("a namespace with a name too long"));
+        }
         let reserved = prefix == "xmlns"
             || namespace == XMLNS_XMLNS
             || (prefix == "xml") != (namespace == XMLNS_XML);
@@ -355,12 +367,17 @@ impl<'a, 's> Parser<'a, 's> {
         if matches!(namespace, XMLNS_XML | XMLNS_XMLNS) {
             return Err(not_well_formed("an element in a reserved namespace"));
         }
+        let mut spent = namespace.len();
         let mut element = Element::bare(local, namespace);
         for attribute in std::mem::take(&mut self.attributes) {
             let namespace = match attribute.prefix {
                 "" => Namespace::NONE,
                 "xml" => Namespace::XML,
-                prefix => Namespace::from(self.namespace(prefix)?.to_owned()),
+                prefix => {
+                    let namespace = self.namespace(prefix)?;
+                    spent = spent.saturating_add(namespace.len());
+                    Namespace::from(namespace.to_owned())
+                }
             };
             let Ok(name) = NcName::try_from(attribute.name) else {
                 return Err(not_well_formed("an attribute with an impossible name"));
@@ -373,6 +390,10 @@ impl<'a, 's> Parser<'a, 's> {
                 return Err(not_well_formed("an attribute twice"));
             }
         }
+        self.namespaces = self
+            .namespaces
+            .checked_sub(spent)
+            .ok_or(violation("a stanza of too many namespaces"))?;
         Ok(element)
     }
 

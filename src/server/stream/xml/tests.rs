@@ -382,6 +382,46 @@ fn what_is_too_much_ends_the_stream_and_takes_no_memory() {
 }
 
 #[test]
+fn what_namespaces_take_is_bounded_wherever_they_are_declared() {
+    struct Case {
+        name: &'static str,
+        header: String,
+        stanza: String,
+        is_refused: bool,
+    }
+    let header = |declared: &str| HEADER.replace(" to=", &format!(" {declared} to="));
+    let (long, longest) = ("x".repeat(1_025), "x".repeat(1_024));
+    let many = |element: &str| element.repeat(1_000);
+    let in_header = header(&format!("xmlns:p='{longest}'"));
+    #[rustfmt::skip]
+    let cases = [
+        Case { name: "too long in the header", header: header(&format!("xmlns:p='{long}'")), stanza: String::new(), is_refused: true },
+        Case { name: "too long in a stanza", header: HEADER.to_owned(), stanza: format!("<message><a xmlns='{long}'/></message>"), is_refused: true },
+        Case { name: "too long for a prefix", header: HEADER.to_owned(), stanza: format!("<message xmlns:p='{long}'/>"), is_refused: true },
+        Case { name: "long", header: in_header.clone(), stanza: format!("<message>{}</message>", "<p:a p:b=''/>".repeat(100)), is_refused: false },
+        Case { name: "for many children", header: HEADER.to_owned(), stanza: format!("<message><a xmlns='{longest}'>{}</a></message>", many("<b/>")), is_refused: true },
+        Case { name: "for many of a prefix of the header", header: in_header.clone(), stanza: format!("<message>{}</message>", many("<p:b/>")), is_refused: true },
+        Case { name: "for many attributes", header: in_header, stanza: format!("<message>{}</message>", many("<b p:c=''/>")), is_refused: true },
+        Case { name: "what clients do", header: HEADER.to_owned(), stanza: format!("<message><query xmlns='http://jabber.org/protocol/disco#items'>{}</query></message>", "<item jid='a@b' node='c'/>".repeat(2_700)), is_refused: false },
+    ];
+    for case in cases {
+        let mut reader = Reader::new(Limits::default());
+        reader.authenticated();
+        reader.push(case.header.as_bytes());
+        reader.push(case.stanza.as_bytes());
+        let outcome =
+            std::iter::from_fn(|| reader.read().transpose()).collect::<Result<Vec<_>, _>>();
+        let refused = outcome.err().map(|error| error.condition);
+        assert_eq!(
+            refused,
+            case.is_refused.then_some("policy-violation"),
+            "{}",
+            case.name
+        );
+    }
+}
+
+#[test]
 fn what_the_limits_allow_passes() {
     let most = format!("<a b='{0}'>{0}</a>", "&lt;".repeat(120));
     assert!(most.len() < LIMITS.stanza_bytes);
