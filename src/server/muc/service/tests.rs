@@ -319,7 +319,7 @@ async fn ten_thousand_rooms_are_listed_in_pages() {
     let (service, crowd) = (service(policy(), &storage).await, Crowd::default());
     for number in 0..ROOMS {
         // Nobody may create so many.
-        let who = format!("p{}@example.org/x", number / 50);
+        let who = format!("p{}@example.org/x", number / 10);
         enter(&service, &crowd, &who, &format!("r{number}"), "a").await;
         crowd.take(&who);
         if number % 50 == 0 {

@@ -104,7 +104,7 @@ impl Visit {
             tokio::task::yield_now().await;
         }
         stranger.io.shutdown().await.ok();
-        let read = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        let read = tokio::time::timeout(Duration::from_secs(20), async {
             let mut all = Vec::new();
             stranger.io.read_to_end(&mut all).await.ok();
             String::from_utf8_lossy(&all).into_owned()
