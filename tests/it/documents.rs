@@ -410,3 +410,33 @@ fn every_link_leads_to_a_file() {
     }
     assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
+
+#[test]
+fn every_kind_of_hostile_input_has_its_tests_and_they_are_counted() {
+    let known = tests();
+    let document = read("docs/hostile-input.md");
+    let mut named = BTreeSet::new();
+    for row in table(&document, "The rows") {
+        assert_eq!(row.len(), 7, "{row:?}");
+        let by_transport = &row[2..];
+        assert!(
+            by_transport.iter().any(|cell| cell != "–"),
+            "nothing tries {}",
+            row[0]
+        );
+        for cell in by_transport {
+            let shown_by = quoted(cell);
+            assert!(
+                cell == "–" || !shown_by.is_empty(),
+                "{}: an empty cell",
+                row[0]
+            );
+            for test in shown_by {
+                assert!(known.contains(test), "{}: no test is called {test}", row[0]);
+                named.insert(test.to_owned());
+            }
+        }
+    }
+    let count = format!("**{} tests** stand here", named.len());
+    assert!(document.contains(&count), "docs/hostile-input.md: {count}");
+}

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import pytest_asyncio
 
+from attack import http
 from bot import toml
 from courier import CORRECT, Courier, Gone
 from models import Model
@@ -301,4 +302,56 @@ async def test_a_full_disk_refuses_messages_and_loses_none(own, tmp_path):
         assert not kept, f"refused, and kept nevertheless: {sorted(kept)[:5]}"
         came = Counter(await collect(server, "away"))
         assert came.keys() == ledger.promised["away"] and max(came.values()) == 1
+        await server.stop()
+
+
+async def test_a_disk_that_fills_while_a_file_comes_keeps_no_half_of_it(own, tmp_path):
+    """256 MB are kept free for messages (`quota::RESERVE`); then the disk is full nevertheless. Nothing of the file is served,
+    what it took is given back, and with room again the next file is kept."""
+    async with small_disk(tmp_path / "disk", "300m") as disk:
+        server = await own(data_dir=disk)
+        await server.add_user("alice", PASSWORD)
+        alice = await Courier(server.c2s_port, "alice", PASSWORD).login()
+        size = 8 << 20
+
+        async def slot() -> tuple[str, str]:
+            answer = await alice.iq("get", "<request xmlns='urn:xmpp:http:upload:0' filename='f.bin' "
+                                    f"size='{size}' content-type='application/octet-stream'/>", f"upload.{DOMAIN}")
+            put = answer.find(".//{urn:xmpp:http:upload:0}put")
+            assert put is not None, ET.tostring(answer)
+            headers = "".join(f"{header.get('name')}: {header.text}\r\n" for header in put)
+            path = re.match("https?://[^/]*(/.*)", put.get("url"))[1]
+            return path, (f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n{headers}"
+                          f"Content-Length: {size}\r\n\r\n")
+
+        async def send(head: str, in_the_middle) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+            writer.write(head.encode() + bytes(size // 2))
+            await writer.drain()
+            in_the_middle()
+            with contextlib.suppress(OSError):
+                writer.write(bytes(size - size // 2))
+                await writer.drain()
+            answer = b""
+            with contextlib.suppress(OSError):
+                answer = await asyncio.wait_for(reader.read(100), 30)
+            writer.transport.abort()
+            return answer
+
+        def held() -> int:
+            return sum(file.stat().st_size for file in disk.rglob("*") if file.is_file() and "upload" in str(file))
+        path, head = await slot()
+        answer = await send(head, lambda: fill(disk / "filler"))
+        assert not answer.startswith(b"HTTP/1.1 2"), answer
+        await alice.ping()
+        (disk / "filler").unlink()
+        async with asyncio.timeout(10):
+            while held():
+                await asyncio.sleep(0.05)
+        status, _, _ = await http(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert status == 404
+        path, head = await slot()
+        assert b" 201 " in await send(head, lambda: None)
+        assert held() == size
+        await alice.close()
         await server.stop()

@@ -28,6 +28,7 @@ use crate::xmpp::dns::{Origin, Resolver, Service, Target};
 use crate::xmpp::ns;
 
 mod dane;
+mod fuzz;
 mod hostile;
 mod lists;
 mod pairs;

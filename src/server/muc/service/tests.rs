@@ -313,6 +313,52 @@ async fn a_hidden_room_is_not_listed() {
 }
 
 #[tokio::test]
+async fn ten_thousand_rooms_are_listed_in_pages() {
+    const ROOMS: usize = 10_000;
+    let storage = Storage::in_memory().unwrap();
+    let (service, crowd) = (service(policy(), &storage).await, Crowd::default());
+    for number in 0..ROOMS {
+        // Nobody may create so many.
+        let who = format!("p{}@example.org/x", number / 10);
+        enter(&service, &crowd, &who, &format!("r{number}"), "a").await;
+        crowd.take(&who);
+        if number % 50 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let before = service.rooms();
+    let (mut seen, mut after) = (BTreeSet::new(), String::new());
+    for asked in ["", "<max>1000000</max>"].into_iter().cycle() {
+        let xml = format!(
+            "<iq type='get' id='i' to='rooms.example.org'><query xmlns='{}'><set xmlns='{}'>{asked}{after}</set></query></iq>",
+            ns::DISCO_ITEMS,
+            ns::RSM
+        );
+        send(&service, &crowd, A, &xml).await;
+        let answer = crowd.take(A).pop().unwrap();
+        let query = answer.get_child("query", ns::DISCO_ITEMS).unwrap();
+        let items: Vec<_> = query
+            .children()
+            .filter_map(|item| item.attr("jid"))
+            .collect();
+        assert!(items.len() <= 250, "a page of {}", items.len());
+        let Some(last) = query
+            .get_child("set", ns::RSM)
+            .and_then(|set| set.get_child("last", ns::RSM))
+            .filter(|_| !items.is_empty())
+        else {
+            break;
+        };
+        after = format!("<after>{}</after>", last.text());
+        for item in items {
+            assert!(seen.insert(item.to_owned()), "{item} twice");
+        }
+    }
+    assert_eq!(seen.len(), before);
+    assert_eq!(before, ROOMS);
+}
+
+#[tokio::test]
 async fn what_was_said_is_told_to_who_enters_with_its_id() {
     let storage = Storage::in_memory().unwrap();
     let few = Policy {

@@ -3,14 +3,14 @@
 use super::*;
 
 /// Speaks to the door of a server by hand.
-struct Stranger {
-    io: Box<dyn Pipe>,
+pub(super) struct Stranger {
+    pub(super) io: Box<dyn Pipe>,
     reader: Reader,
     id: String,
 }
 
 impl Stranger {
-    fn knock(world: &World, host: &str) -> Self {
+    pub(super) fn knock(world: &World, host: &str) -> Self {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         world
             .entrance(host)
@@ -31,7 +31,7 @@ impl Stranger {
         }
     }
 
-    async fn send(&mut self, text: &str) {
+    pub(super) async fn send(&mut self, text: &str) {
         self.io.write_all(text.as_bytes()).await.unwrap();
         self.io.flush().await.unwrap();
     }
@@ -57,7 +57,7 @@ impl Stranger {
     }
 
     /// Sends a header; the features.
-    async fn open(&mut self, from: &str, to: &str) -> Element {
+    pub(super) async fn open(&mut self, from: &str, to: &str) -> Element {
         self.reader.reset();
         self.send(&header(from, to)).await;
         let Some(Event::Open(header)) = self.event().await else {
@@ -68,7 +68,7 @@ impl Stranger {
     }
 
     /// With TLS, and the certificate of `identity`.
-    async fn encrypt(mut self, identity: &Tls, from: &str, to: &str) -> (Self, Element) {
+    pub(super) async fn encrypt(mut self, identity: &Tls, from: &str, to: &str) -> (Self, Element) {
         let features = self.open(from, to).await;
         assert!(
             features
@@ -98,7 +98,7 @@ impl Stranger {
     }
 
     /// As `from`, by SASL EXTERNAL.
-    async fn login(world: &World, identity: &Tls, from: &str, to: &str) -> Self {
+    pub(super) async fn login(world: &World, identity: &Tls, from: &str, to: &str) -> Self {
         let (mut stranger, features) = Self::knock(world, to).encrypt(identity, from, to).await;
         assert!(features.has_child("mechanisms", ns::SASL));
         stranger.auth(from).await;
@@ -108,7 +108,7 @@ impl Stranger {
         stranger
     }
 
-    async fn auth(&mut self, claimed: &str) {
+    pub(super) async fn auth(&mut self, claimed: &str) {
         let text = STANDARD.encode(claimed);
         self.send(&format!(
             "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>{text}</auth>"
@@ -130,7 +130,7 @@ impl Stranger {
     }
 }
 
-fn header(from: &str, to: &str) -> String {
+pub(super) fn header(from: &str, to: &str) -> String {
     format!(
         "<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' \
          xmlns:stream='http://etherx.jabber.org/streams' from='{from}' to='{to}' version='1.0'>"
@@ -138,7 +138,7 @@ fn header(from: &str, to: &str) -> String {
 }
 
 /// What a server of this name would show.
-fn identity(authority: &Authority, names: &[&str]) -> (Tls, tempfile::TempDir) {
+pub(super) fn identity(authority: &Authority, names: &[&str]) -> (Tls, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let mut xmpp = XmppServer::new(names[0]);
     xmpp.certificate = authority.issue(directory.path(), names);
