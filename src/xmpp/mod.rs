@@ -25,4 +25,4 @@ pub mod tls;
 
 pub use client::{Acknowledged, Client, Dial, Event, Mechanism, Settings, Transport};
 pub use error::Error;
-pub use network::local_addresses;
+pub use network::{is_own, local_addresses};

@@ -40,23 +40,28 @@ impl Watch {
     }
 }
 
-/// Asks the routing table by connecting a datagram socket, which sends nothing. The addresses are those of documentation
+/// Whether an address is one of this machine's: it is then reached from itself.
+pub fn is_own(address: IpAddr) -> bool {
+    reach(address).is_some_and(|from| from == address)
+}
+
+/// From where an address would be reached: the routing table is asked by connecting a datagram socket, which sends nothing.
+fn reach(to: IpAddr) -> Option<IpAddr> {
+    let from = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(from, 0)).ok()?;
+    socket.connect(SocketAddr::new(to, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// From where the Internet would be reached. The addresses are those of documentation
 /// (RFC 5737, RFC 3849): no host has them, and their route is the default one.
 pub fn local_addresses() -> [Option<IpAddr>; 2] {
-    let reach = |from: IpAddr, to: IpAddr| {
-        let socket = UdpSocket::bind(SocketAddr::new(from, 0)).ok()?;
-        socket.connect(SocketAddr::new(to, 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
     [
-        reach(
-            Ipv4Addr::UNSPECIFIED.into(),
-            Ipv4Addr::new(192, 0, 2, 1).into(),
-        ),
-        reach(
-            Ipv6Addr::UNSPECIFIED.into(),
-            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-        ),
+        reach(Ipv4Addr::new(192, 0, 2, 1).into()),
+        reach(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
     ]
 }
 

@@ -111,7 +111,8 @@ async def pair(request, lab) -> list[Peer]:
     return list(await asyncio.gather(*(lab.peer(label) for label in request.param)))
 
 
-async def embedded(tmp_path_factory, authority):
+@pytest_asyncio.fixture(scope="session")
+async def attacked(tmp_path_factory, authority):
     """One for all attacks of a worker: what one of them breaks, the next notices. Nothing is slowed down."""
     limits = {"c2s_bytes_per_second": 0, "connections_per_ip": 100_000, "login_failures_per_ip": 1_000_000,
               "sessions_per_user": 10_000}
@@ -126,15 +127,15 @@ async def embedded(tmp_path_factory, authority):
 
 
 @pytest_asyncio.fixture
-async def attacked_server(embedded):
+async def attacked_server(attacked):
     """After each attack somebody honest, who was there all the time, is still served, and nothing has panicked."""
-    honest = await attack.Wire(embedded, "tls").bound(attack.ALICE)
-    noted = len(embedded.log())
-    yield embedded
+    honest = await attack.Wire(attacked, "tls").bound(attack.ALICE)
+    noted = len(attacked.log())
+    yield attacked
     await honest.ping()
     honest.cut()
-    assert embedded.process.poll() is None, embedded.log()[-3000:]
-    said = embedded.log()[noted:]
+    assert attacked.process.poll() is None, attacked.log()[-3000:]
+    said = attacked.log()[noted:]
     assert "panicked" not in said and "ERROR" not in said, said[-3000:]
 
 

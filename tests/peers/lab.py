@@ -276,7 +276,10 @@ class Lab:
         await peer.add_user(user, PASSWORD)
         person = Person(peer, user, PASSWORD, nick=name, domain=peer.domain)
         self.people.append(person)
-        return await person.login(**options)
+        await person.login(**options)
+        # Now the server knows of the presence: for ejabberd, what comes just before it is for the time of the next login.
+        await person.flush()
+        return person
 
     async def leave(self) -> None:
         """After a test: its people are gone, and DNS and the network are as they were."""

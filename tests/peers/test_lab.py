@@ -127,6 +127,7 @@ async def test_a_subscription_ends(lab, pair):
     await alice.befriend(bob)
     bob.send(f"<presence to='{alice.jid}' type='unsubscribe'/>")
     await alice.sees_presence(lambda p: (p.sender, p.type) == (bob.jid, "unsubscribe"), "the end of it")
+    await alice.flush()
     start = len(bob.presences)
     alice.send("<presence><status>Not for bob</status></presence>")
     alice.say(bob.jid, "Something later")

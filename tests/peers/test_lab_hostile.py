@@ -7,6 +7,7 @@ import pytest
 
 from foreign import SERVER, STREAMS, TLS, Link, foreign
 from servers import CLIENT_AUTH, SERVER_AUTH
+from stanza import Message
 from test_lab import condition, error_of
 from test_lab_names import refused
 
@@ -134,7 +135,7 @@ async def test_a_result_for_another_domain_gets_it_nothing(lab, victim):
         other.links[-1].write(said.format(alice.domain, bank.domain))
     alice.say(f"clerk@{bank.domain}", "My secret")
     await bank.sees("My secret")
-    assert [message.body for message in other.stanzas if message.body] == ["First"]
+    assert [one.body for one in other.stanzas if isinstance(one, Message) and one.body] == ["First"]
 
 
 async def test_a_key_that_another_has_sent_is_worth_nothing(lab, credulous):

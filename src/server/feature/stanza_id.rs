@@ -1,4 +1,4 @@
-//! XEP-0359: ids that a server gives, and XEP-0203: times that it tells. Those that claim to be ours and are not are taken off before anybody sees them.
+//! XEP-0359: ids that a server gives, XEP-0421: those that a room gives, and XEP-0203: times that it tells. Those that claim to be ours and are not are taken off before anybody sees them.
 
 use jid::{BareJid, Jid};
 use minidom::{Element, Node};
@@ -16,6 +16,8 @@ pub(super) fn strip(passage: &mut Passage<'_>) {
     let unwanted = |child: &Element| {
         (child.is("stanza-id", ns::STANZA_ID) && !is_true(child, server, side, &from))
             || (child.is("delay", ns::DELAY) && is_forged(child, server, &from))
+            // XEP-0421, 3: a room's word. Other servers' rooms look like their people.
+            || (child.is("occupant-id", ns::OID) && server.is_local(from.domain().as_str()))
     };
     if !passage.stanza.element().children().any(unwanted) {
         return;

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jid::BareJid;
+use tokio::time::Instant;
 
 use crate::runtime::contain;
 use crate::server::session::Commits;
@@ -15,8 +17,11 @@ use crate::server::{Server, StanzaError};
 
 /// So many stanzas wait for their recipients before no more is read.
 const MOST: usize = 512;
-/// So many for one of them; what comes then is refused.
-const MOST_FOR_ONE: usize = 32;
+/// So many for one of them: then no more is read, or where that one is slow, refused.
+const MOST_FOR_ONE: usize = 64;
+/// Who takes fewer than so many in this time is slow.
+const FEW: usize = 16;
+const WINDOW: Duration = Duration::from_secs(2);
 /// The number of a stanza that is not counted.
 const NONE: u64 = u64::MAX;
 
@@ -26,12 +31,56 @@ pub(super) struct Lanes {
     /// One for each recipient at most.
     running: FuturesUnordered<BoxFuture<'static, (BareJid, u64)>>,
     /// Behind the one that is running.
-    behind: HashMap<BareJid, VecDeque<(u64, Stanza)>>,
+    lanes: HashMap<BareJid, Lane>,
+    /// Whose lane is full, for now.
+    crowded: Option<BareJid>,
     count: usize,
     /// All stanzas before this number have arrived.
     arrived: u64,
     /// Those from there on: whether they have.
     later: VecDeque<bool>,
+}
+
+/// What stands behind the stanza that is on its way to a recipient.
+struct Lane {
+    behind: VecDeque<(u64, Stanza)>,
+    /// How many it took since when.
+    taken: usize,
+    since: Instant,
+    slow: bool,
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            behind: VecDeque::new(),
+            taken: 0,
+            since: Instant::now(),
+            slow: false,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.behind.len() >= MOST_FOR_ONE
+    }
+
+    fn is_slow(&self) -> bool {
+        if self.since.elapsed() < WINDOW {
+            self.slow
+        } else {
+            self.taken < FEW
+        }
+    }
+
+    fn take(&mut self) -> Option<(u64, Stanza)> {
+        if self.since.elapsed() >= WINDOW {
+            self.slow = self.is_slow();
+            self.since = Instant::now();
+            self.taken = 0;
+        }
+        self.taken = self.taken.saturating_add(1);
+        self.behind.pop_front()
+    }
 }
 
 impl Lanes {
@@ -40,7 +89,8 @@ impl Lanes {
             server,
             commits,
             running: FuturesUnordered::new(),
-            behind: HashMap::new(),
+            lanes: HashMap::new(),
+            crowded: None,
             count: 0,
             arrived: 0,
             later: VecDeque::new(),
@@ -48,7 +98,8 @@ impl Lanes {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.count >= MOST
+        let crowded = self.crowded.as_ref().and_then(|who| self.lanes.get(who));
+        self.count >= MOST || crowded.is_some_and(|lane| lane.is_full() && !lane.is_slow())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -95,28 +146,31 @@ impl Lanes {
     /// Routes a stanza. Most are through at once.
     pub(super) fn push(&mut self, recipient: BareJid, stanza: Stanza) {
         let number = self.number();
-        if let Some(behind) = self.behind.get_mut(&recipient) {
-            if behind.len() < MOST_FOR_ONE {
-                behind.push_back((number, stanza));
-                self.count += 1;
-            } else {
-                self.refuse(number, &stanza);
-            }
+        let Some(lane) = self.lanes.get_mut(&recipient) else {
+            self.start(recipient, number, stanza);
+            return;
+        };
+        if lane.is_full() && lane.is_slow() {
+            self.refuse(number, &stanza);
             return;
         }
-        self.start(recipient, number, stanza);
+        lane.behind.push_back((number, stanza));
+        self.count += 1;
+        if lane.is_full() {
+            self.crowded = Some(recipient);
+        }
     }
 
     /// Routes a stanza of ours, which is not counted.
     pub(super) fn aside(&mut self, recipient: BareJid, stanza: Stanza) {
-        if let Some(behind) = self.behind.get_mut(&recipient) {
-            if behind.len() < MOST_FOR_ONE {
-                behind.push_back((NONE, stanza));
+        match self.lanes.get_mut(&recipient) {
+            None => self.start(recipient, NONE, stanza),
+            Some(lane) if lane.is_full() => {}
+            Some(lane) => {
+                lane.behind.push_back((NONE, stanza));
                 self.count += 1;
             }
-            return;
         }
-        self.start(recipient, NONE, stanza);
     }
 
     /// Its recipient does not read: the sender may try again later.
@@ -126,7 +180,7 @@ impl Lanes {
         match stanza.error(&error) {
             Some(refusal) => {
                 let sender = stanza.from().to_bare();
-                if self.behind.contains_key(&sender) {
+                if self.lanes.contains_key(&sender) {
                     // Nobody hears who does not read either.
                     self.done(number);
                 } else {
@@ -143,7 +197,7 @@ impl Lanes {
             self.done(number);
         } else {
             self.count += 1;
-            self.behind.insert(recipient, VecDeque::new());
+            self.lanes.insert(recipient, Lane::new());
             self.running.push(routing);
         }
     }
@@ -169,24 +223,19 @@ impl Lanes {
         };
         self.done(number);
         self.count = self.count.saturating_sub(1);
-        let next = self
-            .behind
-            .get_mut(&recipient)
-            .and_then(VecDeque::pop_front);
+        let next = self.lanes.get_mut(&recipient).and_then(Lane::take);
         match next {
             Some((number, stanza)) => {
                 let routing = self.route(recipient, number, stanza);
                 self.running.push(routing);
             }
-            None => drop(self.behind.remove(&recipient)),
+            None => drop(self.lanes.remove(&recipient)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use jid::Jid;
 
     use super::*;
@@ -208,17 +257,33 @@ mod tests {
         let _deaf = testing::online(&server, "romeo/phone").await;
         let mut juliet = testing::online(&server, "juliet/phone").await;
         let mut lanes = Lanes::new(server, Arc::default());
-        for id in 0..MAILBOX + 200 {
+        for id in 0..MAILBOX + 2 * MOST_FOR_ONE {
+            if lanes.is_full() {
+                // Perhaps it is only a burst.
+                tokio::time::advance(WINDOW).await;
+                assert!(!lanes.is_full());
+            }
             let (recipient, stanza) = message("romeo@example.org/phone", id);
             lanes.push(recipient, stanza);
         }
         assert!(!lanes.is_full() && !lanes.is_empty());
-        let stuck = lanes.arrived();
         let (recipient, stanza) = message("juliet@example.org", 7);
         lanes.push(recipient, stanza);
-        assert_eq!(juliet.next().await.attr("id"), Some("7"));
+        let got = async {
+            loop {
+                if let Ok(mail) = juliet.mailbox.try_recv() {
+                    return mail.element();
+                }
+                // What is on its way goes on only where somebody waits for it.
+                tokio::time::timeout(Duration::from_millis(1), lanes.next())
+                    .await
+                    .ok();
+            }
+        };
+        let got = tokio::time::timeout(Duration::from_secs(5), got).await;
+        assert_eq!(got.unwrap().attr("id"), Some("7"));
         // What came behind is not told to have arrived before what waits.
-        assert_eq!(lanes.arrived(), stuck);
+        assert!(lanes.arrived() < lanes.begun());
         while !lanes.is_empty() {
             tokio::time::timeout(Duration::from_mins(1), lanes.next())
                 .await

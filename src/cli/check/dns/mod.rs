@@ -15,7 +15,7 @@ use super::{Finding, Level};
 use crate::config::{Account, Config, XmppServer};
 use crate::server::certificate;
 use crate::xmpp::dns::{Answer, Error, Kind, Resolver, Service, Target, is_local, tlsa};
-use crate::xmpp::local_addresses;
+use crate::xmpp::{is_own, local_addresses};
 use judge::Need;
 use zone::Wanted;
 
@@ -77,7 +77,7 @@ struct Look<'a> {
     /// The names for which an authority is asked for a certificate.
     certified: Vec<String>,
     chain: Vec<CertificateDer<'static>>,
-    /// The addresses of this machine.
+    /// The addresses from which this machine reaches others.
     own: Vec<IpAddr>,
 }
 
@@ -126,7 +126,12 @@ impl Look<'_> {
             self.resolver.lookup(&host, Kind::A),
             self.resolver.lookup(&host, Kind::Aaaa)
         );
-        let judged = judge::host(&host, need, [four.as_deref(), six.as_deref()], &self.own);
+        let found = [&four, &six].into_iter().flatten();
+        let own: Vec<IpAddr> = found
+            .flat_map(|answer| answer.addresses())
+            .filter(|address| is_own(*address))
+            .collect();
+        let judged = judge::host(&host, need, [four.as_deref(), six.as_deref()], &own);
         let lines = [(Kind::A, &four), (Kind::Aaaa, &six)]
             .into_iter()
             .flat_map(|(kind, outcome)| {

@@ -423,10 +423,15 @@ impl Stage {
         let text = self.text(step, &id);
         let parked = self.parked.is_some();
         let bound = self.model.place == Place::Bound;
+        let waits_for_header = self.model.place == Place::Header;
         let reply = self.model.take(&step, &text, parked);
         if step == Step::Cut {
             self.cut(bound);
             return Ok(());
+        }
+        if waits_for_header {
+            // What comes begins anew, be it only for an error.
+            self.client.as_mut().unwrap().reader.reset();
         }
         self.write(&text).await;
         if bound && !matches!(reply, Reply::Error(_)) {
@@ -480,8 +485,10 @@ impl Stage {
                     Place::Challenged(profile) => profile.namespace(),
                     _ => ns::SASL,
                 };
+                let challenged = matches!(self.model.place, Place::Challenged(_));
                 let data = match answer {
                     Answer::Garbage => "!".to_owned(),
+                    _ if !challenged => "=".to_owned(),
                     answer => STANDARD.encode(self.proof(answer == Answer::Right)),
                 };
                 format!("<response xmlns='{namespace}'>{data}</response>")
@@ -601,13 +608,10 @@ impl Stage {
             Reply::Nothing => return Ok(()),
             Reply::Error(conditions) => return self.over(Some(conditions)).await,
             Reply::Closed => return self.over(None).await,
-            Reply::Features => {
-                self.client.as_mut().unwrap().reader.reset();
-                match self.event().await? {
-                    Some(Event::Open(header)) if header.from.as_deref() == Some("example.org") => {}
-                    other => return Err(format!("{other:?} instead of a header")),
-                }
-            }
+            Reply::Features => match self.event().await? {
+                Some(Event::Open(header)) if header.from.as_deref() == Some("example.org") => {}
+                other => return Err(format!("{other:?} instead of a header")),
+            },
             _ => {}
         }
         let element = loop {
