@@ -8,6 +8,7 @@ use metrics::{counter, gauge};
 use super::{Refusal, add};
 use crate::server::Server;
 use crate::server::feature::block_lists;
+use crate::server::s2s::Obstacle;
 use crate::server::stanza::Kind;
 
 /// How somebody is connected.
@@ -68,6 +69,16 @@ const MECHANISMS: [&str; 10] = [
     "HT-SHA-256-NONE",
     "other",
 ];
+/// What keeps a stanza from another server, in the order of [`Obstacle`].
+const OBSTACLES: [&str; 7] = [
+    "not_found",
+    "unreachable",
+    "untrusted",
+    "refused",
+    "forbidden",
+    "full",
+    "too_large",
+];
 const OUTCOMES: [&str; 2] = ["ok", "failed"];
 
 type Counts<const N: usize> = [AtomicU64; N];
@@ -80,6 +91,7 @@ pub struct Meters {
     stanzas: [Counts<{ KINDS.len() }>; DIRECTIONS.len()],
     logins: [Counts<{ OUTCOMES.len() }>; MECHANISMS.len()],
     pub(super) refused: Counts<{ Refusal::ALL.len() }>,
+    returned: Counts<{ OBSTACLES.len() }>,
     pauses: AtomicU64,
     registrations: AtomicU64,
     reports: AtomicU64,
@@ -125,6 +137,14 @@ impl Meters {
             .map(add);
     }
 
+    /// Stanzas for another server have come back to their senders.
+    pub fn returned(&self, obstacle: Obstacle, stanzas: usize) {
+        if let Some(count) = self.returned.get(obstacle as usize) {
+            let stanzas = u64::try_from(stanzas).unwrap_or(u64::MAX);
+            count.fetch_add(stanzas, Ordering::Relaxed);
+        }
+    }
+
     /// A client writes faster than it may, and is not read for a while.
     pub fn paused(&self) {
         add(&self.pauses);
@@ -162,6 +182,10 @@ impl Meters {
         }
         for (refusal, count) in Refusal::ALL.iter().zip(&self.refused) {
             counter!("moltis_server_refused_total", "reason" => refusal.label())
+                .absolute(get(count));
+        }
+        for (obstacle, count) in OBSTACLES.iter().zip(&self.returned) {
+            counter!("moltis_server_s2s_returned_total", "reason" => *obstacle)
                 .absolute(get(count));
         }
         counter!("moltis_server_read_pauses_total").absolute(get(&self.pauses));
@@ -214,6 +238,9 @@ mod tests {
         assert_eq!(get(&meters.stanzas[1][2]), 1);
         assert_eq!(get(&meters.logins[4][1]), 1);
         assert_eq!(get(&meters.logins[9][0]), 1);
+        meters.returned(Obstacle::NotFound, 2);
+        meters.returned(Obstacle::TooLarge, 3);
+        assert_eq!((get(&meters.returned[0]), get(&meters.returned[6])), (2, 3));
         let open = meters.stream(Transport::Tls);
         assert_eq!(get(&meters.streams[1]), 1);
         drop(open);

@@ -123,7 +123,7 @@ enum Work {
     /// Somebody has to connect. There is one at most for each peer.
     Dial(Arc<Peer>, Dialing),
     /// Stanzas go back to their senders.
-    GiveBack(Vec<Mail>, StanzaError),
+    GiveBack(Vec<Mail>, Failure),
 }
 
 /// A row of the status page.
@@ -220,12 +220,14 @@ impl Federation {
         };
         let pair = Pair::new(stanza.from().domain().as_str(), to.domain().as_str());
         if let Some(failure) = policy::reason_against(&server.settings().federation, &pair.remote) {
+            server.abuse().meters.returned(failure.obstacle, 1);
             server.refuse(&stanza, &failure.to_error()).await;
             return;
         }
         let Some(peer) = self.peer(&pair) else {
             let error = StanzaError::resource_constraint()
                 .text("This server talks to too many others at the moment");
+            server.abuse().meters.returned(Obstacle::Full, 1);
             server.refuse(&stanza, &error).await;
             return;
         };
@@ -273,7 +275,7 @@ impl Federation {
             // Nobody is told any more when the process ends.
             self.0
                 .work
-                .send(Work::GiveBack(mails, failure.to_error()))
+                .send(Work::GiveBack(mails, failure.clone()))
                 .ok();
         }
     }
@@ -310,7 +312,10 @@ impl Federation {
                         .connection(server.clone(), peer, dialing, stop.clone());
                     tasks.spawn(work);
                 }
-                Some(Work::GiveBack(mails, error)) => {
+                Some(Work::GiveBack(mails, failure)) => {
+                    let meters = &server.abuse().meters;
+                    meters.returned(failure.obstacle, mails.len());
+                    let error = failure.to_error();
                     for refusal in mails.iter().filter_map(|mail| refusal(mail, &error)) {
                         if let Some(to) = refusal.to().map(Jid::to_bare) {
                             refusals.push(to, refusal);
