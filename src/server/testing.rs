@@ -31,12 +31,18 @@ pub(crate) async fn server(names: &[&str]) -> Server {
 }
 
 pub(crate) async fn with(settings: Settings, names: &[&str]) -> Server {
-    let storage = Storage::in_memory().unwrap();
+    on(Storage::in_memory().unwrap(), settings, names).await
+}
+
+/// On a store that may have been another server's before.
+pub(crate) async fn on(storage: Storage, settings: Settings, names: &[&str]) -> Server {
     let domain = jid::DomainPart::new(&settings.domain).unwrap().into_owned();
     let accounts = Accounts::open(storage.clone(), &domain).await.unwrap();
     for name in names {
         let name = jid::NodePart::new(name).unwrap().into_owned();
-        accounts.add(&name, CREDENTIALS.clone()).await.unwrap();
+        if !accounts.exists(&name) {
+            accounts.add(&name, CREDENTIALS.clone()).await.unwrap();
+        }
     }
     Server::new(Arc::new(settings), storage, accounts).unwrap()
 }

@@ -162,7 +162,7 @@ impl Keep {
 }
 
 /// With the time at which it came (XEP-0203), unless it has that already.
-fn delayed(message: &Stanza, domain: &str, at: i64) -> Element {
+pub(in crate::server) fn delayed(message: &Stanza, domain: &str, at: i64) -> Element {
     let mut delayed = message.element().clone();
     let known = delayed
         .children()

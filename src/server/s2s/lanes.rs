@@ -31,7 +31,7 @@ pub(super) struct Lanes {
     /// One for each recipient at most.
     running: FuturesUnordered<BoxFuture<'static, (BareJid, u64)>>,
     /// Behind the one that is running.
-    lanes: HashMap<BareJid, Lane>,
+    recipients: HashMap<BareJid, Lane>,
     /// Whose lane is full, for now.
     crowded: Option<BareJid>,
     count: usize,
@@ -89,7 +89,7 @@ impl Lanes {
             server,
             commits,
             running: FuturesUnordered::new(),
-            lanes: HashMap::new(),
+            recipients: HashMap::new(),
             crowded: None,
             count: 0,
             arrived: 0,
@@ -98,7 +98,10 @@ impl Lanes {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let crowded = self.crowded.as_ref().and_then(|who| self.lanes.get(who));
+        let crowded = self
+            .crowded
+            .as_ref()
+            .and_then(|who| self.recipients.get(who));
         self.count >= MOST || crowded.is_some_and(|lane| lane.is_full() && !lane.is_slow())
     }
 
@@ -146,7 +149,7 @@ impl Lanes {
     /// Routes a stanza. Most are through at once.
     pub(super) fn push(&mut self, recipient: BareJid, stanza: Stanza) {
         let number = self.number();
-        let Some(lane) = self.lanes.get_mut(&recipient) else {
+        let Some(lane) = self.recipients.get_mut(&recipient) else {
             self.start(recipient, number, stanza);
             return;
         };
@@ -163,7 +166,7 @@ impl Lanes {
 
     /// Routes a stanza of ours, which is not counted.
     pub(super) fn aside(&mut self, recipient: BareJid, stanza: Stanza) {
-        match self.lanes.get_mut(&recipient) {
+        match self.recipients.get_mut(&recipient) {
             None => self.start(recipient, NONE, stanza),
             Some(lane) if lane.is_full() => {}
             Some(lane) => {
@@ -180,7 +183,7 @@ impl Lanes {
         match stanza.error(&error) {
             Some(refusal) => {
                 let sender = stanza.from().to_bare();
-                if self.lanes.contains_key(&sender) {
+                if self.recipients.contains_key(&sender) {
                     // Nobody hears who does not read either.
                     self.done(number);
                 } else {
@@ -197,7 +200,7 @@ impl Lanes {
             self.done(number);
         } else {
             self.count += 1;
-            self.lanes.insert(recipient, Lane::new());
+            self.recipients.insert(recipient, Lane::new());
             self.running.push(routing);
         }
     }
@@ -223,13 +226,13 @@ impl Lanes {
         };
         self.done(number);
         self.count = self.count.saturating_sub(1);
-        let next = self.lanes.get_mut(&recipient).and_then(Lane::take);
+        let next = self.recipients.get_mut(&recipient).and_then(Lane::take);
         match next {
             Some((number, stanza)) => {
                 let routing = self.route(recipient, number, stanza);
                 self.running.push(routing);
             }
-            None => drop(self.lanes.remove(&recipient)),
+            None => drop(self.recipients.remove(&recipient)),
         }
     }
 }

@@ -8,6 +8,7 @@ mod accept;
 mod connect;
 mod dialback;
 mod failure;
+mod kept;
 mod lanes;
 mod network;
 mod peer;
@@ -290,6 +291,9 @@ impl Federation {
         let Some(mut waiting) = waiting else {
             anyhow::bail!("The federation is served already");
         };
+        if let Err(err) = kept::send(&self, &server).await {
+            warn!("What was kept for other servers cannot be read: {err}");
+        }
         let mut tasks = JoinSet::new();
         let mut refusals = Lanes::new(server.clone(), Arc::default());
         loop {
@@ -317,6 +321,8 @@ impl Federation {
             }
         }
         while tasks.join_next().await.is_some() {}
+        let peers = self.peers().values().cloned().collect();
+        kept::keep(&server, peers).await;
         Ok(())
     }
 

@@ -270,6 +270,11 @@ impl Peer {
         }
     }
 
+    /// All that waits: nobody will carry it.
+    pub(super) fn everything(&self) -> Vec<Mail> {
+        self.state().everything()
+    }
+
     /// What has waited for too long.
     pub(super) fn expired(&self) -> Vec<Mail> {
         self.state().expired()

@@ -20,6 +20,7 @@ use crate::config::{Certificate, PeerAuthentication, XmppServer};
 use crate::server::certificate::{self, Certificates};
 use crate::server::stream::xml::{Event, Reader};
 use crate::server::testing::{self, Client};
+use crate::storage::Storage;
 use crate::xmpp::connector::Pipe;
 use crate::xmpp::dns::testing::NameServer;
 use crate::xmpp::dns::tlsa::Verdict;
@@ -182,6 +183,16 @@ impl House {
     }
 
     async fn with(world: &World, authority: &Authority, settings: Settings) -> Self {
+        Self::again(world, authority, settings, Storage::in_memory().unwrap()).await
+    }
+
+    /// With what another one has left.
+    async fn again(
+        world: &World,
+        authority: &Authority,
+        settings: Settings,
+        storage: Storage,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut xmpp = settings.xmpp;
         let domain = xmpp.domain.clone();
@@ -189,7 +200,7 @@ impl House {
         xmpp.certificate = authority.issue(directory.path(), &names);
         let certificates =
             Certificates::open(certificate::Settings::new(&xmpp, directory.path())).unwrap();
-        let server = testing::with(xmpp, &["romeo", "juliet"]).await;
+        let server = testing::on(storage, xmpp, &["romeo", "juliet"]).await;
         let federation = Federation::new(
             Box::new(world.clone()),
             certificates.peers().unwrap(),
@@ -238,6 +249,15 @@ impl House {
             .flat_map(|row| &row.report.streams)
             .map(|way| (way.direction, way.authentication))
             .collect()
+    }
+
+    /// Ends it in order; what it has stored.
+    async fn end(mut self) -> Storage {
+        self.stop.cancel();
+        // Whoever listens for visitors does so for ever.
+        self.tasks.join_next().await.unwrap().unwrap();
+        self.tasks.shutdown().await;
+        self.server.storage().clone()
     }
 
     /// Ends it, as a kill would.

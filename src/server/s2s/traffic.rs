@@ -16,7 +16,7 @@ use futures::{FutureExt, StreamExt};
 use jid::Jid;
 use minidom::Element;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::connect::Link;
@@ -441,7 +441,10 @@ impl<'a> Traffic<'a> {
         let sent = self.sending.as_ref().is_none_or(|sending| {
             sending.unconfirmed.is_empty() && sending.peer.expires().is_none()
         });
-        sent && self.output.is_flushed() && self.lanes.is_empty() && self.settling.is_empty()
+        sent && self.output.is_flushed()
+            && self.lanes.is_empty()
+            && self.owed.is_empty()
+            && self.settling.is_empty()
     }
 
     /// The stream has ended: what is under way here arrives, or its senders are told.
@@ -451,12 +454,8 @@ impl<'a> Traffic<'a> {
         if self.closing.is_some() {
             self.output.shut_down().await.ok(); // It was closed already.
         } else {
-            if matches!(end, End::Closed) {
-                // They want to know what has arrived before they go.
-                self.settle(Then::Nothing);
-                if let Some(handled) = self.handled(self.lanes.arrived()) {
-                    self.output.element(&sm::acknowledgement(handled));
-                }
+            if !matches!(end, End::Lost) {
+                timeout(FAREWELL, self.last_words()).await.ok(); // Then they must ask again.
             }
             finish(&mut self.output, end).await;
         }
@@ -471,6 +470,20 @@ impl<'a> Traffic<'a> {
             }
         }
         debug!("A stream with another server has ended");
+    }
+
+    /// What has arrived, so that nobody has to send it once more, or believes it lost.
+    async fn last_words(&mut self) {
+        while !self.lanes.is_empty() {
+            self.lanes.next().await;
+        }
+        self.settle(Then::Nothing);
+        while let Some(settled) = self.settling.next().await {
+            self.settled(settled);
+        }
+        if let Some(handled) = self.handled(self.lanes.arrived()) {
+            self.output.element(&sm::acknowledgement(handled));
+        }
     }
 
     /// The place of a carrier, for a stream that may send and has none.

@@ -201,3 +201,28 @@ async fn a_domain_that_is_denied_hears_nothing_and_says_nothing() {
     let (_, text) = refusal(&message(&mut juliet).await);
     assert!(text.contains("policy-violation"), "{text}");
 }
+
+#[tokio::test]
+async fn what_waits_when_the_process_ends_is_sent_by_the_next_life() {
+    let (world, authority) = (World::default(), Authority::new());
+    let a = House::new(&world, &authority, "a.example").await;
+    let b = House::new(&world, &authority, "b.example").await;
+    world.set_open("b.example", false);
+    let romeo = a.person("romeo").await;
+    for id in 0..20 {
+        say(&romeo, "juliet@b.example", id).await;
+    }
+    romeo
+        .send("<iq type='get' id='x' to='b.example'><ping xmlns='urn:xmpp:ping'/></iq>")
+        .await;
+    let storage = a.end().await;
+    world.set_open("b.example", true);
+    let mut juliet = b.person("juliet").await;
+    let settings = Settings::new("a.example", &["a.example"]);
+    let _a = House::again(&world, &authority, settings, storage).await;
+    for id in 0..20 {
+        let message = message(&mut juliet).await;
+        assert_eq!(message.attr("id"), Some(id.to_string().as_str()));
+        assert!(message.has_child("delay", ns::DELAY), "{message:?}");
+    }
+}
