@@ -152,10 +152,10 @@ def unsure(pair: list[Peer], fault) -> bool:
 
 def allowed(pair: list[Peer], fault) -> int:
     """How many may be lost: none. But ejabberd answers the ping behind a message before that is on its disk and with its
-    recipient; and neither it nor Prosody asks for any confirmation where the other has no stream management."""
+    recipient, also while it stops; and neither it nor Prosody asks for any confirmation where the other has no stream management."""
     if {peer.label for peer in pair} == {"prosody", "ejabberd"} and fault in (killed, restarted):
         return COUNT
-    return 5 if fault is killed and pair[1].label == "ejabberd" else 0
+    return 5 if fault in (killed, restarted) and pair[1].label == "ejabberd" else 0
 
 
 async def test_both_directions_at_once_while_they_cannot_reach_each_other(lab, pair, record_property):
