@@ -70,12 +70,13 @@ pub(super) async fn send(federation: &Federation, server: &Server) -> Result<(),
     );
     for entry in entries {
         let text = std::str::from_utf8(&entry.value).ok();
-        match text.and_then(xml::parse).and_then(stanza) {
-            Some(stanza) => federation.send(server, stanza).await,
-            None => warn!(
+        if let Some(stanza) = text.and_then(xml::parse).and_then(stanza) {
+            federation.send(server, stanza).await;
+        } else {
+            warn!(
                 id = entry.id,
                 "A message that was kept cannot be read; it is dropped"
-            ),
+            );
         }
         storage
             .commit(Batch::new().remove(WAITING, domain, entry.id))

@@ -137,6 +137,7 @@ impl Network for World {
                 port: 5269,
                 direct_tls: entrance.direct_tls,
                 origin: Origin::Domain,
+                anywhere: false,
             }])
         })
     }

@@ -17,6 +17,9 @@ use super::Federation;
 use crate::xmpp::dns::tlsa::Verdict;
 use crate::xmpp::dns::{self, Target};
 
+/// How many certificates may be shown.
+const LONGEST: usize = 8;
+
 /// The certificates that the other side has shown, its own first.
 pub(super) type Chain = Vec<CertificateDer<'static>>;
 
@@ -56,6 +59,10 @@ impl Federation {
     ) -> Result<Witness, Doubt> {
         if chain.is_empty() {
             return Err(Doubt::Unproven("was not shown".to_owned()));
+        }
+        // Each costs time to verify, and who shows more has something else in mind.
+        if chain.len() > LONGEST {
+            return Err(Doubt::Unproven("comes with too many others".to_owned()));
         }
         match self.0.network.dane(domain, host, chain).await {
             Ok(Verdict::Matched) => Ok(Witness::Dns),

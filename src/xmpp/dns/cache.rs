@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Error;
 use super::answer::{Answer, Kind};
 
 /// How many answers are kept.
@@ -16,10 +17,13 @@ const BYTES: usize = 4 * 1024 * 1024;
 /// Within which bounds a TTL is believed. Never none at all: whoever asks again within the second gets the same.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(24);
+/// A failure, so that who asks again and again asks nobody (RFC 9520, 3.2).
+const FAILED: Duration = Duration::from_secs(5);
 /// That there is nothing is believed for a shorter time (RFC 2308, 5): someone may be about to add it.
 const LONGEST_NEGATIVE: Duration = Duration::from_mins(15);
 
 type Question = (String, Kind);
+type Outcome = Result<Arc<Answer>, Error>;
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
@@ -29,15 +33,15 @@ pub(super) struct Cache {
 
 #[derive(Debug)]
 struct Entry {
-    answer: Arc<Answer>,
+    outcome: Outcome,
     until: Instant,
     size: usize,
 }
 
 impl Cache {
-    pub(super) fn get(&self, question: &Question, now: Instant) -> Option<Arc<Answer>> {
+    pub(super) fn get(&self, question: &Question, now: Instant) -> Option<Outcome> {
         let entry = self.entries.get(question)?;
-        (now < entry.until).then(|| Arc::clone(&entry.answer))
+        (now < entry.until).then(|| entry.outcome.clone())
     }
 
     /// `ttl` in seconds; `None`: the answer does not say (RFC 2308, 5: then it is hardly kept).
@@ -54,9 +58,25 @@ impl Cache {
             LONGEST
         };
         let ttl = Duration::from_secs(ttl.unwrap_or_default().into()).clamp(SHORTEST, longest);
+        self.insert(question, answer.size(), Ok(answer), now, ttl);
+    }
+
+    pub(super) fn keep_failure(&mut self, question: Question, failure: Error, now: Instant) {
+        let size = failure.to_string().len();
+        self.insert(question, size, Err(failure), now, FAILED);
+    }
+
+    fn insert(
+        &mut self,
+        question: Question,
+        size: usize,
+        outcome: Outcome,
+        now: Instant,
+        ttl: Duration,
+    ) {
         let entry = Entry {
-            size: question.0.len() + answer.size() + size_of::<(Question, Entry)>(),
-            answer,
+            size: question.0.len() + size + size_of::<(Question, Entry)>(),
+            outcome,
             until: now + ttl,
         };
         self.remove(&question);

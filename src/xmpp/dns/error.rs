@@ -18,6 +18,11 @@ pub enum Error {
     NoService { domain: String, service: Service },
     #[error("{0} has no address in the DNS; its owner must add an A or AAAA record")]
     NoAddress(String),
+    /// What strangers name must be a host of others.
+    #[error(
+        "{0} has only addresses that no other server can have (loopback, link-local, multicast)"
+    )]
+    NotAbroad(String),
     /// SERVFAIL, a refusal or silence: nothing is known, neither that there is something nor that there is nothing.
     #[error("The DNS does not say where {name} is: {reason}")]
     Temporary { name: String, reason: String },
@@ -54,7 +59,8 @@ impl Error {
             Self::NotAName { .. }
             | Self::NoSuchDomain(_)
             | Self::NoService { .. }
-            | Self::NoAddress(_) => false,
+            | Self::NoAddress(_)
+            | Self::NotAbroad(_) => false,
         }
     }
 }
@@ -64,9 +70,10 @@ impl From<Error> for xmpp::Error {
         let text = err.to_string();
         match err {
             Error::NotAName { .. } => Self::Settings(text),
-            Error::NoSuchDomain(_) | Error::NoService { .. } | Error::NoAddress(_) => {
-                Self::NoService(text)
-            }
+            Error::NoSuchDomain(_)
+            | Error::NoService { .. }
+            | Error::NoAddress(_)
+            | Error::NotAbroad(_) => Self::NoService(text),
             Error::Temporary { .. } | Error::NoResolver(_) | Error::Unreachable { .. } => {
                 Self::Network(text)
             }

@@ -9,6 +9,7 @@ mod answer;
 mod cache;
 mod error;
 mod order;
+mod places;
 mod race;
 mod resolver;
 mod system;
@@ -78,6 +79,8 @@ pub struct Target {
     /// TLS from the first byte, else STARTTLS.
     pub direct_tls: bool,
     pub origin: Origin,
+    /// Whether it may be on this machine: its domain stands in the settings. What strangers name may not (`race`).
+    pub anywhere: bool,
 }
 
 impl Target {
@@ -89,6 +92,7 @@ impl Target {
             port,
             direct_tls,
             origin: Origin::Settings,
+            anywhere: true,
         }
     }
 }

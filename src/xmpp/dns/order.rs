@@ -20,6 +20,7 @@ pub(super) fn itself(domain: &str, service: Service) -> Target {
         port: service.port(),
         direct_tls: false,
         origin: Origin::Domain,
+        anywhere: service == Service::Client,
     }
 }
 
@@ -35,13 +36,14 @@ pub(super) fn order(
         .filter_map(|(answer, direct_tls)| Some((answer.ok()?, direct_tls)))
         .flat_map(|(answer, direct_tls)| {
             let services = answer.services().filter(|record| !record.target.is_empty());
+            let services = services.filter(|record| may_be(service, record.port));
             services.map(move |record| Candidate {
                 record,
                 direct_tls,
                 secure: answer.secure,
             })
         });
-    let targets = arrange(candidates.collect(), random);
+    let targets = arrange(candidates.collect(), service == Service::Client, random);
     if !targets.is_empty() {
         return Ok(Some(targets));
     }
@@ -58,6 +60,12 @@ pub(super) fn order(
     }
 }
 
+/// Strangers name the ports of other servers: none of the well-known services of our network but HTTPS's, which XMPP shares
+/// where nothing else is let through.
+fn may_be(service: Service, port: u16) -> bool {
+    service == Service::Client || port == 443 || port >= 1024
+}
+
 struct Candidate<'a> {
     record: &'a SrvRecord,
     direct_tls: bool,
@@ -65,7 +73,11 @@ struct Candidate<'a> {
 }
 
 /// One order over both kinds: by priority, and by chance and weight within one.
-fn arrange(mut left: Vec<Candidate<'_>>, random: &mut dyn FnMut(u32) -> u32) -> Vec<Target> {
+fn arrange(
+    mut left: Vec<Candidate<'_>>,
+    anywhere: bool,
+    random: &mut dyn FnMut(u32) -> u32,
+) -> Vec<Target> {
     // RFC 2782: those of weight 0 come first in the running sum, so that they have a small chance.
     left.sort_by_key(|it| (it.record.priority, it.record.weight, !it.direct_tls));
     let mut targets = Vec::new();
@@ -93,6 +105,7 @@ fn arrange(mut left: Vec<Candidate<'_>>, random: &mut dyn FnMut(u32) -> u32) -> 
             origin: Origin::Srv {
                 secure: chosen.secure,
             },
+            anywhere,
         });
     }
     targets
@@ -319,6 +332,32 @@ mod tests {
             let secure = target.direct_tls;
             assert_eq!(target.origin, Origin::Srv { secure });
         }
+    }
+
+    #[test]
+    fn strangers_do_not_send_us_to_the_ports_of_other_services() {
+        let of = |port| {
+            Data::Srv(SrvRecord {
+                port,
+                ..record(0, 0, "a")
+            })
+        };
+        let answer = Answer {
+            records: [22, 25, 443, 1023, 5269].map(of).to_vec(),
+            ..Answer::default()
+        };
+        let none = Answer::default();
+        let said = Said {
+            starttls: Ok(&answer),
+            direct: Ok(&none),
+        };
+        let ports = |service| {
+            let targets = order("example.org", service, said, &mut |_| 0).unwrap();
+            let targets = targets.unwrap().into_iter();
+            targets.map(|target| target.port).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(Service::Server), [443, 5269]);
+        assert_eq!(ports(Service::Client).len(), 5);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Resolver {
         };
         let mut failure = None;
         for name in names {
-            match self.race(&name, target.port).await {
+            match self.race(&name, target).await {
                 Err(err @ (Error::NoSuchDomain(_) | Error::NoAddress(_))) => {
                     // The text is about the name as it is written.
                     failure.get_or_insert(err);
@@ -47,11 +47,14 @@ impl Resolver {
 
     /// Tries the addresses as they become known, each [`STAGGER`] after the one before or at once when that failed; the
     /// first connection wins.
-    async fn race(&self, host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Error> {
+    async fn race(&self, host: &str, target: &Target) -> Result<(TcpStream, SocketAddr), Error> {
         let look = async |kind| -> Looked { (kind, self.lookup(host, kind).await) };
         let mut lookups: FuturesUnordered<_> =
             [Kind::Aaaa, Kind::A].into_iter().map(look).collect();
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting {
+            anywhere: target.anywhere,
+            ..Waiting::default()
+        };
         let mut attempts = FuturesUnordered::new();
         let mut defeat = Defeat::default();
         let mut next = Instant::now();
@@ -82,13 +85,13 @@ impl Resolver {
                 }
                 () = sleep_until(next), if !waiting.is_empty() => {
                     if let Some(ip) = waiting.take() {
-                        let address = SocketAddr::new(ip, port);
+                        let address = SocketAddr::new(ip, target.port);
                         self.tell(Step::Connecting(address));
                         attempts.push(attempt(address));
                     }
                     next = Instant::now() + STAGGER;
                 }
-                else => return Err(defeat.into_error(host, port, waiting.exists)),
+                else => return Err(defeat.into_error(host, target.port, &waiting)),
             }
         }
     }
@@ -98,6 +101,35 @@ async fn attempt(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
     let outcome = timeout(ATTEMPT, TcpStream::connect(address)).await;
     let silent = || io::Error::new(io::ErrorKind::TimedOut, "it does not answer");
     (address, outcome.unwrap_or_else(|_elapsed| Err(silent())))
+}
+
+/// Whether another server can have an address. Strangers choose the names that we look up, and a server must not be made to
+/// knock on its own machine's doors, or those of its link. Private networks are allowed: households federate in them.
+fn is_abroad(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(four) => {
+            let [first, ..] = four.octets();
+            !(first == 0
+                || four.is_loopback()
+                || four.is_link_local()
+                || four.is_multicast()
+                || four.is_broadcast()
+                || four.is_documentation())
+        }
+        IpAddr::V6(six) => {
+            // RFC 6052: addresses of IPv4 as some networks write them; RFC 3849 and RFC 4291, 2.5.5.1.
+            if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = six.segments() {
+                let bits = u32::from(high) << 16 | u32::from(low);
+                return is_abroad(Ipv4Addr::from_bits(bits).into());
+            }
+            let [first, second, ..] = six.segments();
+            let is_old = matches!(six.segments(), [0, 0, 0, 0, 0, 0, _, _]);
+            !(is_old
+                || six.is_unicast_link_local()
+                || six.is_multicast()
+                || (first, second) == (0x2001, 0xdb8))
+        }
+    }
 }
 
 /// The addresses not tried yet.
@@ -110,12 +142,20 @@ struct Waiting {
     taken: usize,
     /// Whether there is such a name at all.
     exists: bool,
+    /// Whether this machine may be among them.
+    anywhere: bool,
+    /// Whether one was passed over.
+    refused: bool,
 }
 
 impl Waiting {
     fn add(&mut self, answer: &Answer) {
         self.exists |= answer.exists;
         for address in answer.addresses() {
+            if !self.anywhere && !is_abroad(address) {
+                self.refused = true;
+                continue;
+            }
             match address {
                 IpAddr::V6(_) => self.six.push_back(address),
                 IpAddr::V4(_) => self.four.push_back(address),
@@ -155,7 +195,7 @@ impl Defeat {
         self.reason = Some(err.to_string());
     }
 
-    fn into_error(self, host: &str, port: u16, exists: bool) -> Error {
+    fn into_error(self, host: &str, port: u16, waiting: &Waiting) -> Error {
         if let Some(reason) = self.reason {
             return Error::Unreachable {
                 host: host.to_owned(),
@@ -165,7 +205,9 @@ impl Defeat {
             };
         }
         self.unknown.unwrap_or_else(|| {
-            if exists {
+            if waiting.refused {
+                Error::NotAbroad(host.to_owned())
+            } else if waiting.exists {
                 Error::NoAddress(host.to_owned())
             } else {
                 Error::NoSuchDomain(host.to_owned())
@@ -181,7 +223,10 @@ mod tests {
 
     #[test]
     fn families_take_turns() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting {
+            anywhere: true,
+            ..Waiting::default()
+        };
         let addresses = ["192.0.2.1", "192.0.2.2", "2001:db8::3", "192.0.2.4"];
         waiting.add(&Answer {
             records: addresses
@@ -197,6 +242,36 @@ mod tests {
             order,
             ["2001:db8::3", "192.0.2.1", "192.0.2.2", "192.0.2.4"]
         );
+    }
+
+    #[test]
+    fn strangers_send_us_nowhere_but_abroad() {
+        for (address, expected) in [
+            ("93.184.216.34", true),
+            ("10.77.0.11", true),
+            ("192.168.1.2", true),
+            ("100.64.0.1", true),
+            ("2a00:1450::5", true),
+            ("fd77:6c61:62::11", true),
+            ("127.0.0.1", false),
+            ("127.8.8.8", false),
+            ("0.0.0.0", false),
+            ("169.254.169.254", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("192.0.2.1", false),
+            ("::", false),
+            ("::1", false),
+            ("::127.0.0.1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:93.184.216.34", true),
+            ("64:ff9b::7f00:1", false),
+            ("fe80::1", false),
+            ("ff02::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_abroad(address.parse().unwrap()), expected, "{address}");
+        }
     }
 
     #[test]

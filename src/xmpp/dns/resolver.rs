@@ -9,20 +9,20 @@ use futures::StreamExt;
 use hickory_resolver::net::{DnsError, NetError, xfer::DnsHandle};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Query, ResponseCode};
 use hickory_resolver::proto::rr::Name;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::answer::{self, Answer, Data, Kind};
 use super::cache::Cache;
 use super::order::{self, Said};
+use super::places::Places;
 use super::system::{State, Upstream};
 use super::{Error, Service, Step, Target, ascii, is_local, is_loopback};
 
 /// How long a lookup may take, with all that is asked again.
 const LOOKUP: Duration = Duration::from_secs(10);
-/// How many questions are under way at a time: as many as one resolver takes.
-const AT_ONCE: usize = 32;
+/// How long it may wait before, while many others ask.
+const QUEUE: Duration = Duration::from_secs(20);
 /// How often an alias may lead to another question.
 const HOPS: usize = 4;
 
@@ -38,7 +38,7 @@ pub struct Resolver {
 struct Shared {
     upstream: Mutex<Upstream>,
     cache: Mutex<Cache>,
-    places: Semaphore,
+    places: Places,
 }
 
 /// An answer and how many seconds it holds.
@@ -61,7 +61,7 @@ impl Resolver {
             shared: Arc::new(Shared {
                 upstream: Mutex::new(upstream),
                 cache: Mutex::default(),
-                places: Semaphore::new(AT_ONCE),
+                places: Places::default(),
             }),
             observer: None,
         }
@@ -152,8 +152,15 @@ impl Resolver {
             return Ok(Arc::new(answer));
         }
         let question = (answer::text(&asked), kind);
-        if let Some(answer) = locked(&self.shared.cache).get(&question, Instant::now()) {
-            return Ok(answer);
+        let known = || locked(&self.shared.cache).get(&question, Instant::now());
+        if let Some(outcome) = known() {
+            return outcome;
+        }
+        let place = timeout(QUEUE, self.shared.places.take(name)).await;
+        let _place = place.map_err(|_elapsed| temporary(name, "too many ask about it"))?;
+        // Somebody else may have heard it meanwhile.
+        if let Some(outcome) = known() {
+            return outcome;
         }
         let heard = timeout(LOOKUP, self.hear(&state, asked, kind)).await;
         let heard = heard.unwrap_or_else(|_elapsed| Err(temporary(name, "it does not answer")));
@@ -167,6 +174,9 @@ impl Resolver {
             Err(err) => {
                 debug!(name, %kind, %err, "A lookup failed");
                 locked(&self.shared.upstream).doubt();
+                if matches!(err, Error::Temporary { .. }) {
+                    locked(&self.shared.cache).keep_failure(question, err.clone(), Instant::now());
+                }
                 Err(err)
             }
         }
@@ -174,7 +184,6 @@ impl Resolver {
 
     /// Asks, and asks on where an alias leads out of what the resolver has told (RFC 1034, 5.3.3).
     async fn hear(&self, state: &State, asked: Name, kind: Kind) -> Result<Heard, Error> {
-        let _place = self.shared.places.acquire().await;
         let mut name = asked.clone();
         let mut heard = Answer::default();
         let (mut ttl, mut secure) = (None, state.trusted);

@@ -51,6 +51,8 @@ impl State {
         options.attempts = ATTEMPTS;
         // Else what is longer than 512 bytes, as TLSA records may be, takes a second question by TCP.
         options.edns0 = true;
+        // `places` is stricter.
+        options.max_active_requests = 1_024;
         options.use_hosts_file = ResolveHosts::Never;
         let pool = TlsConfig::new()
             .map(|tls| {

@@ -193,10 +193,11 @@ async fn a_host_that_has_only_ipv6_is_reached() {
     let dns = NameServer::start().await;
     let listener = TcpListener::bind("[::1]:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    dns.srv(STARTTLS, 0, 0, port, "six.peer.test");
+    dns.srv("_xmpp-client._tcp.peer.test", 0, 0, port, "six.peer.test");
     dns.address("six.peer.test", "::1");
     let resolver = dns.resolver();
-    let targets = servers(&resolver).await.unwrap();
+    let targets = resolver.targets("peer.test", Service::Client).await;
+    let targets = targets.unwrap();
     let (_, address) = resolver.connect(&targets[0]).await.unwrap();
     assert_eq!(address, listener.local_addr().unwrap());
 }
@@ -218,6 +219,50 @@ async fn an_address_that_refuses_gives_way_to_the_next() {
         panic!("{err}");
     };
     assert_eq!(tried.len(), 3);
+}
+
+#[tokio::test]
+async fn strangers_do_not_make_us_knock_at_our_own_doors() {
+    let dns = NameServer::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    dns.address("inside.peer.test", "127.0.0.1");
+    dns.address("inside.peer.test", "::1");
+    dns.alias("alias.peer.test", "inside.peer.test");
+    for (priority, host) in [
+        "inside.peer.test",
+        "localhost",
+        "127.0.0.1",
+        "alias.peer.test",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        dns.srv(STARTTLS, u16::try_from(priority).unwrap(), 0, port, host);
+    }
+    let resolver = dns.resolver();
+    let targets = servers(&resolver).await.unwrap();
+    assert_eq!(targets.len(), 4);
+    for target in targets {
+        let err = resolver.connect(&target).await.unwrap_err();
+        assert_eq!(err, Error::NotAbroad(target.host.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_domain_that_is_silent_holds_up_nobody_else() {
+    let dns = NameServer::start().await;
+    dns.srv(STARTTLS, 0, 0, 5269, "a.peer.test");
+    let resolver = dns.resolver();
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let name = format!("_xmpp-server._tcp.n{number}.silent.test");
+        dns.reply(&name, RecordType::SRV, Reply::Silence);
+        let resolver = resolver.clone();
+        waiting.spawn(async move { resolver.lookup(&name, Kind::Srv).await });
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(servers(&resolver).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -272,14 +317,18 @@ async fn that_there_is_nothing_is_remembered_too() {
 }
 
 #[tokio::test]
-async fn a_failure_is_not_remembered() {
+async fn a_failure_is_soon_forgotten() {
     let dns = NameServer::start().await;
     let failure = Reply::Failure(ResponseCode::ServFail);
     dns.reply(STARTTLS, RecordType::SRV, failure);
     let resolver = dns.resolver();
     assert!(servers(&resolver).await.unwrap_err().is_temporary());
+    let asked = dns.asked(STARTTLS, RecordType::SRV);
+    assert!(servers(&resolver).await.unwrap_err().is_temporary());
+    assert_eq!(dns.asked(STARTTLS, RecordType::SRV), asked);
     dns.forget(STARTTLS);
     dns.srv(STARTTLS, 0, 0, 5269, "a.peer.test");
+    later(5).await;
     assert_eq!(servers(&resolver).await.unwrap().len(), 1);
 }
 
@@ -314,7 +363,7 @@ async fn who_watches_sees_every_step() {
     let dns = NameServer::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    dns.srv(STARTTLS, 0, 0, port, "host.test");
+    dns.srv("_xmpp-client._tcp.peer.test", 0, 0, port, "host.test");
     dns.address("host.test", "127.0.0.1");
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let notes = Arc::clone(&seen);
@@ -327,16 +376,16 @@ async fn who_watches_sees_every_step() {
         };
         notes.lock().unwrap().push(line);
     });
-    let targets = servers(&resolver).await.unwrap();
-    resolver.connect(&targets[0]).await.unwrap();
+    let targets = resolver.targets("peer.test", Service::Client).await;
+    resolver.connect(&targets.unwrap()[0]).await.unwrap();
     let mut seen = seen.lock().unwrap().clone();
     assert_eq!(seen.pop().as_deref(), Some("connected"));
     seen.sort();
     let expected = [
         "A host.test".to_owned(),
         "AAAA host.test".to_owned(),
-        format!("SRV {STARTTLS}"),
-        format!("SRV {DIRECT}"),
+        "SRV _xmpp-client._tcp.peer.test".to_owned(),
+        "SRV _xmpps-client._tcp.peer.test".to_owned(),
         "connecting".to_owned(),
     ];
     assert_eq!(seen, expected);
