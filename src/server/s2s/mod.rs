@@ -325,9 +325,12 @@ impl Federation {
                 None => break,
             }
         }
+        // At once, for there is little time: what no stream is about to carry.
+        let all = || -> Vec<Arc<Peer>> { self.peers().values().cloned().collect() };
+        let idle = all().into_iter().filter(|peer| !peer.is_carried());
+        kept::keep(&server, idle.collect()).await;
         while tasks.join_next().await.is_some() {}
-        let peers = self.peers().values().cloned().collect();
-        kept::keep(&server, peers).await;
+        kept::keep(&server, all()).await;
         Ok(())
     }
 

@@ -270,6 +270,11 @@ impl Peer {
         }
     }
 
+    /// Whether a stream takes what waits.
+    pub(super) fn is_carried(&self) -> bool {
+        matches!(self.state().place, Place::Taken)
+    }
+
     /// All that waits: nobody will carry it.
     pub(super) fn everything(&self) -> Vec<Mail> {
         self.state().everything()

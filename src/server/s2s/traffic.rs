@@ -58,7 +58,7 @@ const LARGEST: usize = 512 * 1_024;
 /// A stream on which nothing goes either way is closed.
 const IDLE: Duration = Duration::from_mins(10);
 /// When the process ends, so long is waited for what is under way.
-const FAREWELL: Duration = Duration::from_millis(300);
+const FAREWELL: Duration = Duration::from_millis(150);
 /// White space after so long shows whether somebody is there.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// How long somebody who connects to us may take until a domain is known to be theirs.
