@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import aiohttp
 
 from bot import BINARY
 from models import Model
-from servers import free_port, wait_for_port
+from servers import connected, free_port, wait_for_port
 
 BOT = "moltis@localhost"
 PERSON = "you@localhost"
@@ -52,6 +53,10 @@ class Demo:
                 [str(BINARY)], cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**own, "HOME": str(self.directory), "XDG_CONFIG_HOME": str(self.directory / "config"),
                      "RUST_BACKTRACE": "1", **settings, **environment})
+
+    async def connect(self, port: int) -> socket.socket:
+        """As of any server."""
+        return await connected(port)
 
     async def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -216,7 +216,7 @@ async def test_queries_are_data_for_the_store(attacked_server):
     await wire.send(f"<message to='{MALLORY}@{DOMAIN}' type='chat'><body>And the last</body></message>")
     await wire.ping()
     wire.forget()
-    await ask(wire, "set", "<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>5</max><before/></set></query>")
+    await ask(wire, "set", "<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>50</max><before/></set></query>")
     assert "It is kept" in wire.text and "And the last" in wire.text
     wire.cut()
 
