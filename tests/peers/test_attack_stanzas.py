@@ -194,6 +194,8 @@ QUERIES = ["'", "\"", "' OR '1'='1", "'; DROP TABLE archive; --", "%", "_", "\\"
 async def test_queries_are_data_for_the_store(attacked_server):
     """SQL in RSM, in searches, in the names of nodes, items, private storage and files."""
     wire = await online(attacked_server, MALLORY)
+    # Whatever another attack has set before.
+    await ask(wire, "set", "<prefs xmlns='urn:xmpp:mam:2' default='always'><always/><never/></prefs>")
     await wire.send(f"<message to='{MALLORY}@{DOMAIN}' type='chat' id='kept'><body>It is kept</body></message>")
     await wire.ping()
     for query in map(escape, QUERIES):
@@ -216,7 +218,7 @@ async def test_queries_are_data_for_the_store(attacked_server):
     await wire.send(f"<message to='{MALLORY}@{DOMAIN}' type='chat'><body>And the last</body></message>")
     await wire.ping()
     wire.forget()
-    await ask(wire, "set", "<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>50</max><before/></set></query>")
+    await ask(wire, "set", "<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>5</max><before/></set></query>")
     assert "It is kept" in wire.text and "And the last" in wire.text
     wire.cut()
 
