@@ -153,11 +153,7 @@ impl Attached {
 }
 
 async fn refuse(server: &Server, mail: &Mail) {
-    let element = mail.element();
-    let address = |name| element.attr(name).and_then(|jid| Jid::new(jid).ok());
-    if let (Some(from), Some(to)) = (address("from"), address("to"))
-        && let Some(stanza) = Stanza::new(from, Some(to), element)
-    {
+    if let Some(stanza) = Stanza::read(mail.element()) {
         server.refuse(&stanza, &absent()).await;
     }
 }

@@ -64,6 +64,13 @@ impl Stanza {
         })
     }
 
+    /// One that says itself from whom and to whom it is, as what has waited. `None`: it is none, or says it wrongly.
+    pub fn read(element: Element) -> Option<Self> {
+        let address = |name| element.attr(name).and_then(|jid| Jid::new(jid).ok());
+        let (from, to) = (address("from")?, address("to")?);
+        Self::new(from, Some(to), element)
+    }
+
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -237,9 +237,16 @@ impl ServerCertVerifier for Usual {
     }
 }
 
-/// `tls_verify = false`: whoever answers. The handshake's signature is still checked.
+/// Whoever has the key of the certificate that they show: with `tls_verify = false`, and between servers, where it is asked
+/// later for whom it is. The handshake's signature is still checked.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+pub struct Anyone(Arc<CryptoProvider>);
+
+impl Anyone {
+    pub fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self(provider)
+    }
+}
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jid::Jid;
-use minidom::Element;
 use tracing::{info, warn};
 
 use super::Federation;
@@ -48,13 +46,7 @@ fn message(mail: &Mail) -> Option<Stanza> {
     if mail.kind() != Some(Kind::Message) {
         return None;
     }
-    stanza(mail.element())
-}
-
-fn stanza(element: Element) -> Option<Stanza> {
-    let address = |name| element.attr(name).and_then(|jid| Jid::new(jid).ok());
-    let (from, to) = (address("from")?, address("to")?);
-    Stanza::new(from, Some(to), element)
+    Stanza::read(mail.element())
 }
 
 /// Sends what the last life has kept.
@@ -70,7 +62,7 @@ pub(super) async fn send(federation: &Federation, server: &Server) -> Result<(),
     );
     for entry in entries {
         let text = std::str::from_utf8(&entry.value).ok();
-        if let Some(stanza) = text.and_then(xml::parse).and_then(stanza) {
+        if let Some(stanza) = text.and_then(xml::parse).and_then(Stanza::read) {
             federation.send(server, stanza).await;
         } else {
             warn!(

@@ -32,7 +32,7 @@ pub(super) struct Lanes {
     running: FuturesUnordered<BoxFuture<'static, (BareJid, u64)>>,
     /// Behind the one that is running.
     recipients: HashMap<BareJid, Lane>,
-    /// Whose lane is full, for now.
+    /// Whose lane was full when something came for them last.
     crowded: Option<BareJid>,
     count: usize,
     /// All stanzas before this number have arrived.

@@ -454,10 +454,7 @@ fn limits(server: &Server) -> Limits {
 
 /// What the sender of a stanza is told. `None`: nothing, because they wait for no answer to it.
 fn refusal(mail: &Mail, error: &StanzaError) -> Option<Stanza> {
-    let element = mail.element();
-    let address = |name| element.attr(name).and_then(|jid| Jid::new(jid).ok());
-    let (from, to) = (address("from")?, address("to")?);
-    let stanza = Stanza::new(from, Some(to), element)?;
+    let stanza = Stanza::read(mail.element())?;
     let is_wanted = match (stanza.kind(), stanza.type_()) {
         // To a contact with many others; to a room it is one that somebody wants to enter.
         (Kind::Presence, "") => stanza.to().is_some_and(|to| to.resource().is_some()),

@@ -4,30 +4,34 @@
 //! answer to a ping (XEP-0199) that was sent behind it. What is not known to have arrived when the stream breaks goes back
 //! to its senders; nothing is lost without a word. Likewise an answer of ours says that everything before it has arrived.
 
+mod belief;
+mod sending;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesOrdered, FuturesUnordered};
-use futures::{FutureExt, StreamExt};
 use jid::Jid;
 use minidom::Element;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
+use self::sending::{Asked, Sending, next_mail};
 use super::connect::Link;
-use super::dialback::{self, Verdict};
+use super::dialback::Verdict;
 use super::failure::{Failure, Obstacle};
 use super::lanes::Lanes;
-use super::peer::{Carrier, Opened, Peer, Way};
+use super::peer::{Carrier, Opened};
 use super::trust::Chain;
-use super::{Federation, Pair, accept, policy};
+use super::{Federation, Pair, policy};
 use crate::runtime::Stop;
-use crate::server::abuse::{Direction, Refusal};
+use crate::server::abuse::Direction;
 use crate::server::mail::Mail;
 use crate::server::session::{Commits, settle};
 use crate::server::stanza::{Kind, Stanza, iq};
@@ -137,105 +141,6 @@ struct Traffic<'a> {
     active: Instant,
     /// We have closed the stream, and wait for the other side until then.
     closing: Option<Instant>,
-}
-
-/// What we send over it. When it goes, what is not known to have arrived goes back, and what waits goes another way.
-struct Sending {
-    federation: Federation,
-    carrier: Option<Carrier>,
-    peer: Arc<Peer>,
-    unconfirmed: sm::Queue,
-    sent: u32,
-    /// XEP-0198 is on; else pings tell.
-    managed: bool,
-    asked: Option<Asked>,
-    /// When something was confirmed last, or began to wait for it.
-    progress: Instant,
-    /// The largest stanza that is taken, in bytes.
-    most: usize,
-}
-
-/// A question that was sent behind so many stanzas.
-struct Asked {
-    sent: u32,
-    at: Instant,
-}
-
-impl Sending {
-    fn new(federation: &Federation, carrier: Carrier, managed: bool, most: usize) -> Self {
-        Self {
-            federation: federation.clone(),
-            peer: Arc::clone(carrier.peer()),
-            carrier: Some(carrier),
-            unconfirmed: sm::Queue::default(),
-            sent: 0,
-            managed,
-            asked: None,
-            progress: Instant::now(),
-            most,
-        }
-    }
-
-    fn take_now(&self) -> Option<Mail> {
-        self.carrier.as_ref().and_then(Carrier::take_now)
-    }
-
-    /// What stood before the question has arrived.
-    fn confirm(&mut self) {
-        if let Some(asked) = self.asked.take() {
-            self.progress = Instant::now();
-            // Never more than was sent.
-            self.unconfirmed.acknowledge(asked.sent).ok();
-        }
-    }
-
-    /// The other server says how many have arrived (XEP-0198, 4).
-    fn acknowledge(&mut self, handled: u32) -> Result<(), End> {
-        let before = self.unconfirmed.len();
-        self.unconfirmed.acknowledge(handled)?;
-        // Without anything new it is asked again by and by, not at once.
-        if self.unconfirmed.len() < before || before == 0 {
-            self.progress = Instant::now();
-            self.asked = None;
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, mail: Mail) {
-        if self.unconfirmed.is_empty() {
-            self.progress = Instant::now();
-        }
-        self.unconfirmed.push(mail);
-        self.sent = self.sent.wrapping_add(1);
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        let left = self.unconfirmed.take();
-        if !left.is_empty() {
-            let text = format!(
-                "The connection with {} broke before it confirmed this; it may have arrived",
-                self.peer.pair.remote
-            );
-            warn!(count = left.len(), "{text}");
-            self.peer.tell(text.clone());
-            let failure = Failure::unreachable(text);
-            self.federation.give_back(&self.peer, left, &failure);
-        }
-        drop(self.carrier.take());
-        self.federation.resume(&self.peer);
-    }
-}
-
-async fn next_mail(sending: Option<&Sending>) -> Mail {
-    match sending {
-        Some(Sending {
-            carrier: Some(carrier),
-            ..
-        }) => carrier.take().await,
-        _ => pending().await,
-    }
 }
 
 /// A stream that we have opened. `None`: another one carries what waits, and this one may take its place later.
@@ -805,143 +710,6 @@ impl<'a> Traffic<'a> {
             _ => return Err(StreamError::new("unsupported-stanza-type").into()),
         }
         Ok(())
-    }
-
-    /// XEP-0220.
-    fn dialback(&mut self, element: &Element) -> Result<(), End> {
-        if element.attr("type").is_some() {
-            // We have asked nothing here (CVE-2012-3525).
-            debug!("An answer to a question that was not asked is ignored");
-            return Ok(());
-        }
-        let address = |name| element.attr(name).and_then(super::domain);
-        let (Some(remote), Some(local)) = (address("from"), address("to")) else {
-            return Err(StreamError::new("improper-addressing").into());
-        };
-        let pair = Pair::new(local, remote);
-        match (element.name(), &self.visitor) {
-            // With XEP-0288 that may come by a stream of ours too.
-            ("verify", _) => {
-                let id: String = element.attr("id").unwrap_or_default().into();
-                let verdict = self.vouch(&pair, &id, element.text().trim());
-                self.say(&dialback::answer("verify", &pair, Some(&id), &verdict));
-                Ok(())
-            }
-            ("result", Some(visitor)) => {
-                let (id, key) = (visitor.id.clone(), element.text().trim().to_owned());
-                self.asked_to_believe(pair, id, key);
-                Ok(())
-            }
-            ("result", None) => {
-                let verdict = Verdict::Error(StanzaError::feature_not_implemented());
-                self.say(&dialback::answer("result", &pair, None, &verdict));
-                Ok(())
-            }
-            _ => Err(StreamError::new("unsupported-stanza-type").into()),
-        }
-    }
-
-    /// XEP-0220, 2.3: whether a key that came to another server is ours.
-    fn vouch(&self, pair: &Pair, id: &str, key: &str) -> Verdict {
-        if !self.server.serves(&pair.local) {
-            return Verdict::Error(StanzaError::item_not_found());
-        }
-        let secret = &self.federation.0.secret;
-        if secret.knows(&pair.remote, &pair.local, id, key) {
-            Verdict::Valid
-        } else {
-            self.server.abuse().refused(Refusal::Dialback, &pair.remote);
-            Verdict::Invalid
-        }
-    }
-
-    /// XEP-0220, 2.2: a server asks to be believed that it is `pair.remote`.
-    fn asked_to_believe(&mut self, pair: Pair, id: String, key: String) {
-        let Some(visitor) = &self.visitor else {
-            return;
-        };
-        if let Some(verdict) = accept::reject(self.server, &pair) {
-            self.decided(&pair, &verdict);
-            return;
-        }
-        let too_many = self.known.len() >= MOST_PAIRS && !self.known.contains_key(&pair);
-        if too_many || !self.federation.may_ask(visitor.address) {
-            self.server
-                .abuse()
-                .refused(Refusal::Dialback, &visitor.address);
-            let error = StanzaError::resource_constraint();
-            self.decided(&pair, &Verdict::Error(error));
-            return;
-        }
-        let chain = visitor.chain.clone();
-        // Mostly it is known at once, without a question to anybody.
-        let believed = accept::believe(self.federation, self.server, &pair, &chain);
-        if let Some(Some(verdict)) = believed.now_or_never() {
-            self.decided(&pair, &verdict);
-            return;
-        }
-        if self.calls.len() >= MOST_CALLS {
-            let error = StanzaError::resource_constraint();
-            self.decided(&pair, &Verdict::Error(error));
-            return;
-        }
-        if !self.called.insert(pair.clone()) {
-            // One is under way for the same.
-            return;
-        }
-        let (federation, server) = (self.federation.clone(), self.server.clone());
-        self.calls.push(Box::pin(async move {
-            let verdict = match accept::believe(&federation, &server, &pair, &chain).await {
-                Some(verdict) => verdict,
-                None => accept::call_back(&federation, &server, &pair, &id, &key).await,
-            };
-            (pair, verdict)
-        }));
-    }
-
-    fn decided(&mut self, pair: &Pair, verdict: &Verdict) {
-        self.called.remove(pair);
-        let mut answer = dialback::answer("result", pair, None, verdict);
-        match verdict {
-            Verdict::Valid => {
-                if !self.admit(pair.clone(), "dialback") {
-                    let full = Verdict::Error(StanzaError::resource_constraint());
-                    answer = dialback::answer("result", pair, None, &full);
-                }
-            }
-            Verdict::Invalid => self.server.abuse().refused(Refusal::Dialback, &pair.remote),
-            Verdict::Error(error) => {
-                let text = error.text.as_deref().unwrap_or_default();
-                debug!(remote = %pair.remote, condition = ?error.condition, text, "A server is not believed");
-            }
-        }
-        self.say(&answer);
-    }
-
-    /// From now on the other server may send for this pair; `false`: there are too many.
-    fn admit(&mut self, pair: Pair, authentication: &'static str) -> bool {
-        let Some(visitor) = &self.visitor else {
-            return false;
-        };
-        if self.known.contains_key(&pair) {
-            return true;
-        }
-        let Some(peer) = self.federation.peer(&pair) else {
-            self.server
-                .abuse()
-                .refused(Refusal::Dialback, &visitor.address);
-            return false;
-        };
-        info!(local = %pair.local, remote = %pair.remote, authentication, tls = visitor.tls, address = %visitor.address, "Another server has connected");
-        let way = Way {
-            direction: if self.bidi { "in, both ways" } else { "in" },
-            authentication,
-            tls: visitor.tls.clone(),
-        };
-        peer.heard();
-        let opened = peer.open(way);
-        self.known.insert(pair, Known { opened });
-        true
     }
 
     /// What time does.

@@ -226,3 +226,119 @@ async fn what_waits_when_the_process_ends_is_sent_by_the_next_life() {
         assert!(message.has_child("delay", ns::DELAY), "{message:?}");
     }
 }
+
+#[tokio::test]
+async fn a_reload_that_denies_a_domain_ends_its_streams() {
+    let (world, authority) = (World::default(), Authority::new());
+    let a = House::new(&world, &authority, "a.example").await;
+    let b = House::new(&world, &authority, "b.example").await;
+    let (romeo, mut juliet) = (a.person("romeo").await, b.person("juliet").await);
+    say(&romeo, "juliet@b.example", 1).await;
+    message(&mut juliet).await;
+    assert_eq!(b.ways("a.example").len(), 1);
+    let mut settings = XmppServer::clone(&b.server.settings());
+    settings.federation.allow = vec!["c.example".to_owned()];
+    b.server.set_settings(Arc::new(settings));
+    // It looks every five seconds.
+    until("the stream ends", || b.ways("a.example").is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_stanza_that_is_too_large_for_the_other_server_comes_back_alone() {
+    let (world, authority) = (World::default(), Authority::new());
+    let a = House::new(&world, &authority, "a.example").await;
+    let mut settings = Settings::new("b.example", &["b.example"]);
+    settings.xmpp.limits.s2s_stanza_bytes = 10_000;
+    let b = House::with(&world, &authority, settings).await;
+    let (mut romeo, mut juliet) = (a.person("romeo").await, b.person("juliet").await);
+    say(&romeo, "juliet@b.example", 1).await;
+    assert_eq!(message(&mut juliet).await.attr("id"), Some("1"));
+    let long = "x".repeat(20_000);
+    romeo
+        .send(&format!(
+            "<message to='juliet@b.example' id='2'><body>{long}</body></message>"
+        ))
+        .await;
+    say(&romeo, "juliet@b.example", 3).await;
+    let (condition, text) = refusal(&message(&mut romeo).await);
+    assert_eq!(condition, "policy-violation");
+    assert_eq!(text, "b.example takes no stanza of this size");
+    assert_eq!(message(&mut juliet).await.attr("id"), Some("3"));
+}
+
+/// Speaks for a domain, without TLS, and believes everybody: the first stanza that comes.
+async fn plain(mut visitors: mpsc::UnboundedReceiver<(DuplexStream, bool)>) -> String {
+    let (mut io, _) = visitors.recv().await.unwrap();
+    let mut read = String::new();
+    let mut bytes = [0; 4096];
+    let mut said = 0;
+    loop {
+        let count = io.read(&mut bytes).await.unwrap_or_default();
+        if count == 0 {
+            return read;
+        }
+        read.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        if said == 0 && read.contains("<stream:stream") {
+            said = 1;
+            io.write_all(
+                b"<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' id='1' version='1.0' \
+                xmlns:stream='http://etherx.jabber.org/streams'><stream:features/>",
+            )
+            .await
+            .unwrap();
+        } else if said == 1 && read.contains("</db:result>") {
+            said = 2;
+            io.write_all(b"<db:result from='plain.example' to='a.example' type='valid'/>")
+                .await
+                .unwrap();
+        } else if read.contains("</message>") {
+            return read;
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_tls_nothing_is_sent_unless_it_is_asked_for() {
+    for encryption in [true, false] {
+        let (world, authority) = (World::default(), Authority::new());
+        let mut settings = Settings::new("a.example", &["a.example"]).dialback();
+        settings.xmpp.federation.require_encryption = encryption;
+        let a = House::with(&world, &authority, settings).await;
+        let mut romeo = a.person("romeo").await;
+        let plain = plain(world.listen("plain.example", false));
+        let (read, ()) = tokio::join!(plain, say(&romeo, "x@plain.example", 1));
+        assert_eq!(read.contains("<message"), !encryption, "{read}");
+        if encryption {
+            assert!(!read.contains("db:result"), "{read}");
+            let (_, text) = refusal(&message(&mut romeo).await);
+            assert_eq!(text, "The server of plain.example offers no TLS");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_server_that_writes_fast_is_read_slowly() {
+    let (world, authority) = (World::default(), Authority::new());
+    let a = House::new(&world, &authority, "a.example").await;
+    let mut settings = Settings::new("b.example", &["b.example"]);
+    settings.xmpp.limits.s2s_bytes_per_second = 40_000;
+    let b = House::with(&world, &authority, settings).await;
+    let (romeo, mut juliet) = (a.person("romeo").await, b.person("juliet").await);
+    let begun = Instant::now();
+    let body = "x".repeat(20_000);
+    for id in 0..8 {
+        romeo
+            .send(&format!(
+                "<message to='juliet@b.example' id='{id}'><body>{body}</body></message>"
+            ))
+            .await;
+    }
+    for id in 0..8 {
+        assert_eq!(
+            message(&mut juliet).await.attr("id"),
+            Some(id.to_string().as_str())
+        );
+    }
+    // 160 kB, of which 80 are the burst.
+    assert!(begun.elapsed() > Duration::from_millis(1_500));
+}
